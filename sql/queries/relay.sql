@@ -1,0 +1,15 @@
+-- publication_exists --
+-- Without it the WAL is read and nothing comes: PostgreSQL 18 only warns, in its own log.
+SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = %(publication)s);
+
+-- see_every_row --
+-- A row-level policy then makes outbox_is_empty fail where it would hide rows from it.
+SET row_security = off;
+
+-- outbox_is_empty --
+-- Rows that a slot's first snapshot sees were committed before the slot's start: it will never stream them.
+SELECT NOT EXISTS (SELECT FROM outbox);
+
+-- keep_slot --
+-- Gives the temporary slot's position to a permanent one: a relay that is killed before this leaves no slot behind.
+SELECT pg_copy_logical_replication_slot(%(temporary_slot)s, %(slot)s, false);

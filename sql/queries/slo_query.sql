@@ -1,0 +1,7 @@
+-- get_slo --
+-- One SLO, or no row.
+SELECT * FROM sre_query.get_slo(%(tenant)s::text, %(slo_id)s::text);
+
+-- list_slos --
+-- A page of a tenant's SLOs.
+SELECT * FROM sre_query.list_slos(%(tenant)s::text, %(page_size)s::integer, %(after)s::text);

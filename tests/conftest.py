@@ -1,0 +1,87 @@
+"""The servers of a test session, and what a single test gets of them: a database of its own, topics that are empty.
+
+PostgreSQL is the one of SRE_TEST_DATABASE_URL (a superuser's, wal_level=logical), else an embedded one. Apache Kafka runs in a container
+where a Docker engine answers, else on the JVM.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from tests.support.kafka import container_kafka, docker_answers, empty_topics
+from worker.devstack.apache_kafka import MissingToolError, start_kafka, stop_kafka
+from worker.devstack.postgres import running_postgres
+from worker.domain.aggregate import AGGREGATES
+from worker.postgres.migrate import migrate
+from worker.topics import topic_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """DSN of a PostgreSQL superuser."""
+    if given := os.environ.get("SRE_TEST_DATABASE_URL"):
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="sre-domain-postgres-") as directory, running_postgres(Path(directory)) as postgres:
+        yield postgres.dsn
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """Name of a database that is migrated and empty."""
+    name = f"template_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        migrate(make_conninfo(server, dbname=name))
+        yield name
+        admin.execute(SQL("DROP DATABASE {}").format(Identifier(name)))
+
+
+@pytest.fixture
+def database(server: str, template: str) -> Iterator[str]:
+    """DSN of a migrated database of the test's own, and with it every replication slot that the test makes there."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        yield make_conninfo(server, dbname=name)
+        # A relay that still runs makes this fail, as it should: its slot is active.
+        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
+        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Bootstrap servers of an Apache Kafka."""
+    if docker_answers():
+        with container_kafka() as bootstrap_servers:
+            yield bootstrap_servers
+        return
+    with tempfile.TemporaryDirectory(prefix="sre-domain-kafka-") as directory:
+        try:
+            broker = start_kafka(Path(directory))
+        except MissingToolError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"{error}; a Docker engine would do as well")
+        yield broker.bootstrap_servers
+        stop_kafka(broker)
+
+
+@pytest.fixture
+def topics(kafka: str) -> tuple[str, ...]:
+    """Names of the topics of the bus, all of them there and empty."""
+    specs = topic_specs(tuple(AGGREGATES))
+    empty_topics(kafka, specs)
+    return tuple(spec.name for spec in specs)

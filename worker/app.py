@@ -1,0 +1,93 @@
+"""The composition root of the worker: the only module that knows the real Kafka, the real PostgreSQL and the real clock."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import faust
+
+from worker.agents import take_intents
+from worker.codec import load_codec
+from worker.domain.aggregate import AGGREGATES, Aggregate
+from worker.emission import Emitter
+from worker.pipeline import Intake
+from worker.postgres.connection import UnitOpener
+from worker.postgres.storage import STORAGES
+from worker.recovery import process_reliably
+from worker.topics import intents_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+
+def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Path) -> faust.App:
+    """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to."""
+    emitter = Emitter(load_codec(), partitions)
+    app = build_faust_app(settings, scratch)
+    for aggregate in AGGREGATES.values():
+        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter))
+        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, within_seconds=settings.batch_within_seconds)
+        # Raw, since Faust acknowledges what it fails to decode; concurrency 1, since it commits past gaps with more.
+        topic = app.topic(intents_topic(aggregate.name), key_serializer="raw", value_serializer="raw")
+        app.agent(topic, name=f"{aggregate.name}_intents", concurrency=1)(take)
+    return app
+
+
+def build_faust_app(settings: Settings, scratch: Path) -> faust.App:
+    """Faust, told to do nothing but consume; it insists on a directory for tables that it does not have."""
+    return faust.App(
+        settings.consumer_group,
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+        consumer_auto_offset_reset="earliest",
+        processing_guarantee="at_least_once",
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=False,
+        store="memory://",
+        datadir=scratch,
+    )
+
+
+def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter) -> Intake:
+    return Intake(
+        topic=intents_topic(aggregate.name),
+        aggregate=aggregate,
+        emitter=emitter,
+        open_unit=UnitOpener(settings.writer_dsn, STORAGES[aggregate.name]),
+        now=partial(datetime.now, UTC),
+        inbox_retention=timedelta(days=settings.inbox_retention_days),
+    )
+
+
+def _credentials(settings: Settings) -> Any | None:  # noqa: ANN401 - Faust is untyped
+    context = _tls(settings) if settings.kafka_security_protocol.endswith("SSL") else None
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        return faust.SASLCredentials(
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_sasl_username,
+            password=None if password is None else password.get_secret_value(),
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context=context)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
+    if settings.kafka_ssl_certificate_file is not None:
+        password = settings.kafka_ssl_key_password
+        context.load_cert_chain(
+            settings.kafka_ssl_certificate_file,
+            settings.kafka_ssl_key_file,
+            None if password is None else password.get_secret_value(),
+        )
+    return context

@@ -1,0 +1,133 @@
+"""`sre-domain publish`, `facts` and `rejected`: the bus for people, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from worker.client import Outgoing, intent_from_fields, read_committed, to_outgoing
+from worker.client import publish as publish_records
+from worker.codec import Codec, load_codec
+from worker.domain.aggregate import AGGREGATES
+from worker.domain.fields import parse_rfc3339
+from worker.domain.rejection import Rejection
+from worker.envelope import TYPE_PREFIX
+from worker.errors import WorkerError
+from worker.logs import log_to_stderr
+from worker.messages import fact_as_json, rejection_as_json
+from worker.settings import Settings
+from worker.topics import REJECTED_TOPIC, facts_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from confluent_kafka import Message
+
+SOURCE: Final = "/sre-domain/cli"
+_KNOWN: Final = {"type", "tenant", "id", "time", "key", "data"}
+
+FromBeginning = Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest; else with what comes from now on.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Go on as more come; always so without --from-beginning.")]
+
+
+class LineError(WorkerError):
+    """A line of the input is not an intent; nothing was sent."""
+
+
+def publish(
+    file: Annotated[typer.FileText, typer.Argument(help="JSON lines {type, tenant, key, data, id?, time?}; - reads standard input.")],
+) -> None:
+    """Send intents. All lines are validated first: where one is wrong, each fault is named and nothing is sent."""
+    log_to_stderr()
+    settings, codec = Settings.from_environment(), load_codec()
+    faults: list[str] = []
+    records = []
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(outgoing_from_line(line, codec))
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    if faults:
+        raise LineError("\n".join(faults))
+    typer.echo(f"{publish_records(settings, records)} intents published", err=True)
+
+
+def facts(
+    aggregate: Annotated[str | None, typer.Option(help=f"One of: {', '.join(AGGREGATES)}; else all.")] = None,
+    from_beginning: FromBeginning = False,  # noqa: FBT002 - a command-line flag
+    follow: Follow = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """Print facts as JSON lines, committed ones only; in order within an aggregate."""
+    if aggregate is not None and aggregate not in AGGREGATES:
+        raise typer.BadParameter(f"must be one of {', '.join(AGGREGATES)}", param_hint="--aggregate")
+    topics = [facts_topic(name) for name in ([aggregate] if aggregate else AGGREGATES)]
+    codec = load_codec()
+    for message in _messages(topics, from_beginning=from_beginning, follow=follow):
+        _print(fact_as_json(message, codec))
+
+
+def rejected(
+    from_beginning: FromBeginning = False,  # noqa: FBT002 - a command-line flag
+    follow: Follow = False,  # noqa: FBT002 - a command-line flag
+) -> None:
+    """Print refused intents as JSON lines, with the reason and the record as it was received."""
+    codec = load_codec()
+    for message in _messages([REJECTED_TOPIC], from_beginning=from_beginning, follow=follow):
+        _print(rejection_as_json(message, codec))
+
+
+def outgoing_from_line(line: str, codec: Codec) -> Outgoing:
+    """One line of `publish`. Raises ValueError, which names every field at fault."""
+    try:
+        given = json.loads(line, parse_float=Decimal)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004 - all faults of a line are values
+    missing = [name for name in ("type", "tenant", "key", "data") if name not in given]
+    unknown = sorted(set(given) - _KNOWN)
+    if missing or unknown:
+        raise ValueError("; ".join([f"{name}: is missing" for name in missing] + [f"{name}: is not known" for name in unknown]))
+    texts = {name: value for name, value in given.items() if name != "data"}
+    wrong = [f"{name}: must be a string" for name, value in texts.items() if not isinstance(value, str) or not value]
+    if not isinstance(given["data"], dict):
+        wrong.append("data: must be an object")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    rest: dict[str, Any] = {"intent_id": texts["id"]} if "id" in texts else {}
+    if "time" in texts:
+        try:
+            rest["time"] = parse_rfc3339(texts["time"])
+        except ValueError as error:
+            raise ValueError(f"time: {error}") from None
+    name = texts["type"].removeprefix(TYPE_PREFIX).removesuffix("Requested") + "Requested"
+    try:
+        intent = intent_from_fields(name, texts["tenant"], texts["key"], given["data"], source=SOURCE, **rest)
+    except KeyError:
+        raise ValueError(f"type: {texts['type']} is not an intent") from None
+    if isinstance(intent, Rejection):
+        raise ValueError("; ".join(f"{_where(fault.field)}: {fault.message}" for fault in intent.violations))  # noqa: TRY004
+    return to_outgoing(intent, codec)
+
+
+def _where(field: str) -> str:
+    return "key" if field == "ce_subject" else f"data.{field}"
+
+
+def _messages(topics: list[str], *, from_beginning: bool, follow: bool) -> Iterator[Message]:
+    log_to_stderr()
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # Ctrl-C is how following ends
+    stopped = (lambda: False) if follow or not from_beginning else None
+    return read_committed(Settings.from_environment(), topics, from_beginning=from_beginning, stopped=stopped)
+
+
+def _print(item: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

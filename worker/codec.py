@@ -1,0 +1,179 @@
+"""Avro both ways: single-object encoding, and Confluent framing where a registry is set.
+
+Sources: Avro 1.12 specification, "Single-object encoding" and "Schema fingerprints"; Confluent wire format. Decoding is strict: the
+writer schema is one of the released ones of the record asked for, and every byte is consumed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import fingerprint as fingerprint_of
+from fastavro.schema import to_parsing_canonical_form
+
+from worker.domain.fields import EPOCH, PERCENT_PLACES
+from worker.package_data import AVRO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMESPACE: Final = "sre.core.v1"
+_SINGLE_OBJECT: Final = b"\xc3\x01"
+_CONFLUENT: Final = b"\x00"
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+Schema = dict[str, Any]
+WriterOfId = Callable[[int], str]
+"""The text of a registry's schema by its id; raises KeyError where there is none."""
+
+
+class DecodeError(ValueError):
+    """The bytes are not a datum of the record asked for; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Released schemas by (record, fingerprint) and current ones by record, all without logical types; `headers` frame a value."""
+
+    released: Mapping[tuple[str, bytes], Schema]
+    current: Mapping[str, Schema]
+    headers: Mapping[str, bytes]
+    writer_of_id: WriterOfId | None = None
+
+    def decode(self, record: str, value: bytes) -> dict[str, Any]:
+        """The datum, with longs and bytes as they lie on the wire. Raises DecodeError, whatever the bytes are."""
+        if value[:2] == _SINGLE_OBJECT:
+            writer, start = value[2:10], 10
+        elif value[:1] == _CONFLUENT and self.writer_of_id is not None:
+            writer, start = self._fingerprint_of_id(value[1:5]), 5
+        else:
+            raise DecodeError("is not framed as Avro single-object encoding")
+        schema = self.released.get((record, writer))
+        if schema is None:
+            raise DecodeError(f"was not written with a released schema of {record}")
+        reader = self.current[record]
+        datum = BytesIO(value)
+        datum.seek(start)
+        try:
+            decoded = schemaless_reader(datum, schema, reader if reader is not schema else None)
+        except Exception as error:  # noqa: BLE001 - a decoder meets garbage with whatever its last step raises
+            raise DecodeError(f"is not a datum of {record}: {type(error).__name__}") from None
+        if datum.tell() != len(value):
+            raise DecodeError(f"has {len(value) - datum.tell()} bytes after its datum")
+        if not isinstance(decoded, dict):
+            raise DecodeError(f"is not a datum of {record}")
+        return decoded
+
+    def encode(self, record: str, datum: object) -> bytes:
+        """A dataclass of the domain in the current schema, framed."""
+        out = BytesIO()
+        out.write(self.headers[record])
+        schemaless_writer(out, self.current[record], _as_avro(datum))
+        return out.getvalue()
+
+    def _fingerprint_of_id(self, schema_id: bytes) -> bytes:
+        if self.writer_of_id is None or len(schema_id) < 4:  # noqa: PLR2004 - bytes of an id
+            raise DecodeError("is cut short")
+        try:
+            text = self.writer_of_id(int.from_bytes(schema_id, "big"))
+        except KeyError:
+            raise DecodeError("names a schema that the registry does not have") from None
+        return _fingerprint(json.loads(text))
+
+
+def load_codec(writer_of_id: WriterOfId | None = None) -> Codec:
+    """Read the .avsc files: the current schemas and, under history/, every released one."""
+    sources = _sources()
+    schemas = {name: _resolve(name, sources) for name in sources}
+    current = {name: _parsed(_without_logical_types(schema)) for name, schema in schemas.items()}
+    fingerprints = {name: _fingerprint(schema) for name, schema in schemas.items()}
+    readers = {(name, fingerprints[name]): schema for name, schema in current.items()}
+    for path in (AVRO / "history").glob("*/*.avsc"):
+        released = json.loads(path.read_text(encoding="utf-8"))
+        readers.setdefault((path.parent.name, _fingerprint(released)), _parsed(_without_logical_types(released)))
+    headers = {name: _SINGLE_OBJECT + fingerprint for name, fingerprint in fingerprints.items()}
+    return Codec(readers, current, headers, writer_of_id)
+
+
+def _as_avro(value: Any) -> Any:  # noqa: ANN401 - any value of the domain
+    """Dataclasses as dicts, times as microseconds, decimals as their unscaled bytes: a third of what fastavro's logical types cost."""
+    datatype = type(value)
+    if datatype not in _CONVERTERS:
+        _CONVERTERS[datatype] = _converter(datatype)
+    convert = _CONVERTERS[datatype]
+    return value if convert is None else convert(value)
+
+
+_CONVERTERS: dict[type, Callable[[Any], Any] | None] = {}
+
+
+def _converter(datatype: type) -> Callable[[Any], Any] | None:
+    if is_dataclass(datatype):
+        names = tuple(field.name for field in fields(datatype))
+        return lambda value: {name: _as_avro(getattr(value, name)) for name in names}
+    if issubclass(datatype, tuple):
+        return lambda value: [_as_avro(item) for item in value]
+    scalars: dict[type, Callable[[Any], Any]] = {datetime: _micros, Decimal: _unscaled_bytes}
+    return scalars.get(datatype)
+
+
+def _micros(time: datetime) -> int:
+    return (time - EPOCH) // _MICROSECOND
+
+
+def _unscaled_bytes(percent: Decimal) -> bytes:
+    unscaled = int(percent.scaleb(PERCENT_PLACES))
+    return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _sources() -> dict[str, Schema]:
+    paths: Iterable[Path] = (AVRO / "sre" / "core" / "v1").glob("*/*.avsc")
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def _resolve(name: str, sources: Mapping[str, Schema]) -> Schema:
+    """The schema with every record it names written out in the place where it is first named."""
+    written: set[str] = set()
+
+    def expand(node: Any) -> Any:  # noqa: ANN401 - any JSON
+        if isinstance(node, str) and node.startswith(f"{NAMESPACE}."):
+            short = node.removeprefix(f"{NAMESPACE}.")
+            return node if short in written else expand(sources[short])
+        if isinstance(node, list):
+            return [expand(item) for item in node]
+        if isinstance(node, dict):
+            if node.get("type") == "record":
+                written.add(node["name"])
+            return {key: expand(item) if key in ("type", "fields", "items", "values") else item for key, item in node.items()}
+        return node
+
+    resolved: Schema = expand(sources[name])
+    return resolved
+
+
+def _parsed(schema: Schema) -> Schema:
+    parsed = parse_schema(schema)
+    if not isinstance(parsed, dict):
+        raise TypeError("a message is a record")
+    return parsed
+
+
+def _without_logical_types(node: Any) -> Any:  # noqa: ANN401 - any JSON
+    # fastavro rounds decimals and overflows on far times; the field types of the domain refuse both.
+    if isinstance(node, list):
+        return [_without_logical_types(item) for item in node]
+    if isinstance(node, dict):
+        return {key: _without_logical_types(item) for key, item in node.items() if key not in ("logicalType", "precision", "scale")}
+    return node
+
+
+def _fingerprint(schema: Schema) -> bytes:
+    """CRC-64-AVRO of the canonical form, little-endian, as the framing has it."""
+    return bytes.fromhex(fingerprint_of(to_parsing_canonical_form(parse_schema(schema)), "CRC-64-AVRO"))

@@ -1,0 +1,123 @@
+"""Apache Kafka, one node on the JVM, as a child process on the loopback interface; Maven fetches its jars once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.devstack.files import cache_directory, make_once
+from worker.devstack.processes import (
+    LOOPBACK,
+    DevStackError,
+    accepts_connections,
+    free_port,
+    launch,
+    require_free,
+    run,
+    stop,
+    wait_until_ready,
+)
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+_POM = Path(__file__).with_name("kafka-pom.xml")
+_LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
+_PROPERTIES = Path(__file__).with_name("kafka-server.properties")
+_CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any 16 bytes in base64
+_QUICK_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+_HEAP = "-Xmx768m"
+
+
+class MissingToolError(DevStackError):
+    """Java or Maven is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaBroker:
+    """A running broker; `controller_port` is for its own use."""
+
+    directory: Path
+    port: int
+    controller_port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+
+@contextmanager
+def running_kafka(directory: Path, port: int | None = None) -> Iterator[KafkaBroker]:
+    broker = start_kafka(directory, port)
+    try:
+        yield broker
+    finally:
+        stop_kafka(broker)
+
+
+def start_kafka(directory: Path, port: int | None = None, controller_port: int | None = None) -> KafkaBroker:
+    """Start a broker, with the data that is in the directory or none; without ports, on free ones. Raises DevStackError."""
+    directory, port, controller_port = directory.resolve(), port or free_port(), controller_port or free_port()
+    require_free(port, "Apache Kafka")
+    require_free(controller_port, "Apache Kafka")
+    java, jars = _java(), _jars()
+    directory.mkdir(parents=True, exist_ok=True)
+    log, data, properties = directory / "kafka.log", directory / "data", directory / "server.properties"
+    properties.write_text(_PROPERTIES.read_text(encoding="utf-8") + _addresses(port, controller_port, data), encoding="utf-8")
+    command = [java, *_QUICK_START, _HEAP, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
+    if not (data / "meta.properties").exists():
+        run("formatting Kafka's storage", [*command, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", properties], log)
+    process = launch([*command, "kafka.Kafka", properties], log)
+    wait_until_ready("Apache Kafka", process, lambda: accepts_connections(port), log, seconds=60)
+    return KafkaBroker(directory, port, controller_port, process)
+
+
+def restart_kafka(broker: KafkaBroker) -> KafkaBroker:
+    """Stop a broker that has not been killed or stopped already and start it again: same data, same ports, another pid."""
+    stop_kafka(broker)
+    return start_kafka(broker.directory, broker.port, broker.controller_port)
+
+
+def stop_kafka(broker: KafkaBroker) -> None:
+    stop(broker.process, signal.SIGTERM)
+
+
+def _addresses(port: int, controller_port: int, data: Path) -> str:
+    return f"""
+listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}
+advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}
+controller.quorum.voters=1@{LOOPBACK}:{controller_port}
+log.dirs={data}
+"""
+
+
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise MissingToolError("Apache Kafka needs Java 17 or later: no `java` on the PATH")
+    return java
+
+
+def _jars() -> Path:
+    """The directory of the broker's jars in the user's cache, fetched by Maven if this version's are not there yet."""
+
+    def fetch_into(empty: Path) -> None:
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise MissingToolError("Apache Kafka's jars are not in the cache yet, and fetching them needs Maven: no `mvn` on the PATH")
+        arguments = ["--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={empty}"]
+        run("fetching Apache Kafka with Maven", [maven, *arguments], empty.with_name("maven.log"))
+
+    version = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
+    return make_once(cache_directory() / f"kafka-{version}", fetch_into)

@@ -1,0 +1,23 @@
+"""What a decision is made with, and the two answers that carry no fact; facts are a plain non-empty tuple."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+CLOCK_TOLERANCE = timedelta(minutes=5)  # how far a time in an intent may lie after the moment it is held against
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a decision may know beyond state and command; `time` is the intent's ce_time, UTC."""
+
+    tenant_id: str
+    aggregate_id: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NoChange:
+    """The state already is as asked; nothing is emitted."""
+
+
+NO_CHANGE = NoChange()

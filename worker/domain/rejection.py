@@ -1,0 +1,79 @@
+"""Why an intent was refused: returned, recorded and published; never raised."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.domain.fields import Bytes, Int32, Int64, String, Timestamp
+
+
+class RejectionCode(StrEnum):
+    """On the wire: members are added, never renamed. docs/contract.md says when each applies."""
+
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    TENANT_REQUIRED = "TENANT_REQUIRED"
+    SCHEMA_INVALID = "SCHEMA_INVALID"
+    UNKNOWN_INTENT = "UNKNOWN_INTENT"
+    TIMESTAMP_IN_FUTURE = "TIMESTAMP_IN_FUTURE"
+    INTENT_EXPIRED = "INTENT_EXPIRED"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    VERSION_CONFLICT = "VERSION_CONFLICT"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+    SLO_NOT_FOUND = "SLO_NOT_FOUND"
+    SLO_ALREADY_EXISTS = "SLO_ALREADY_EXISTS"
+    SLO_TARGET_OUT_OF_RANGE = "SLO_TARGET_OUT_OF_RANGE"
+    SLO_WINDOW_UNSUPPORTED = "SLO_WINDOW_UNSUPPORTED"
+    SLI_SPEC_INVALID = "SLI_SPEC_INVALID"
+    SLI_COUNTS_INVALID = "SLI_COUNTS_INVALID"
+    SLI_WINDOW_MISALIGNED = "SLI_WINDOW_MISALIGNED"
+    SLI_WINDOW_OVERLAP = "SLI_WINDOW_OVERLAP"
+    SLI_WINDOW_CONFLICT = "SLI_WINDOW_CONFLICT"
+    SLI_WINDOW_EXPIRED = "SLI_WINDOW_EXPIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field that breaks the rule behind the code; a header by its name, a list item as `steps[2].step_id`."""
+
+    field: String
+    message: String
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The deciding code, a sentence for people, and every field that fails with that code (none where the rule names no field)."""
+
+    code: RejectionCode
+    message: str
+    violations: tuple[Violation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordHeader:
+    name: String
+    value: Bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentRejected:
+    """A refused record as it goes out: why, where it lies, and its bytes (cut where they are huge; size and digest are of the whole)."""
+
+    code: String
+    message: String
+    violations: tuple[Violation, ...] = ()
+    topic: String
+    partition: Int32
+    offset: Int64
+    broker_timestamp: Timestamp
+    key: Bytes | None = None
+    headers: tuple[RecordHeader, ...] = ()
+    value: Bytes | None = None
+    value_size: Int64
+    value_sha256: String
+
+
+def refuse_fields(code: RejectionCode, faults: dict[str, str]) -> Rejection:
+    """A rejection whose sentence is read off the fields that fail."""
+    message = "; ".join(f"{field} {fault}" for field, fault in faults.items())
+    return Rejection(code, message, tuple(Violation(field, fault) for field, fault in faults.items()))

@@ -1,0 +1,125 @@
+"""The SLI windows accepted in the last 30 days of data: exact recomputation, overlap and revision all come from here.
+
+An SLO's ledger maps an hour's start to its windows. Widths are 60 and 300 s, both of which divide an hour, so no window spans two.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from worker.domain.error_budget import NOTHING, Sums
+from worker.domain.fields import EPOCH
+
+HOUR: Final = timedelta(hours=1)
+MINUTE: Final = timedelta(minutes=1)
+WIDEST_MINUTES: Final = 5
+KEPT: Final = timedelta(days=30)  # behind as_of, whatever the SLO's own window says
+
+
+class SliWindow(NamedTuple):
+    """Counts of the window that starts at a minute of an hour; `revision` is the correction they come from."""
+
+    width_seconds: int
+    good: int
+    total: int
+    revision: int
+
+
+Measure = Callable[[SliWindow], Sums]
+"""What a window counts for under an SLI specification."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHour:
+    """The windows that start in one hour, by minute, and their sums."""
+
+    windows: Mapping[int, SliWindow]
+    sums: Sums
+
+
+Ledger = Mapping[datetime, LedgerHour]
+EMPTY_HOUR: Final = LedgerHour({}, NOTHING)
+
+
+def hour_of(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def hours_between(first: datetime, end: datetime) -> Iterator[datetime]:
+    """Starts of the hours that share an instant with [first, end)."""
+    hour = hour_of(first)
+    while hour < end:
+        yield hour
+        hour += HOUR
+
+
+def is_aligned(start: datetime, width_seconds: int) -> bool:
+    """Whether `start` is a whole multiple of the width since 1970, and not before."""
+    return start >= EPOCH and (start - EPOCH) % timedelta(seconds=width_seconds) == timedelta(0)
+
+
+def window_at(ledger: Ledger, start: datetime) -> SliWindow | None:
+    return ledger.get(hour_of(start), EMPTY_HOUR).windows.get(start.minute)
+
+
+def overlapping(ledger: Ledger, start: datetime, width_seconds: int) -> datetime | None:
+    """Start of a stored window, other than that of the same start and width, that shares an instant with this one."""
+    hour = hour_of(start)
+    windows = ledger.get(hour, EMPTY_HOUR).windows
+    first = start.minute
+    for minute in range(first - WIDEST_MINUTES + 1, first + width_seconds // 60):
+        window = windows.get(minute)
+        if window is None or (minute == first and window.width_seconds == width_seconds):
+            continue
+        if first < minute + window.width_seconds // 60:
+            return hour + timedelta(minutes=minute)
+    return None
+
+
+def put(ledger: Ledger, start: datetime, window: SliWindow, measure: Measure) -> Ledger:
+    """The ledger with this window in place of the one that started there."""
+    hour = hour_of(start)
+    before = ledger.get(hour, EMPTY_HOUR)
+    replaced = before.windows.get(start.minute)
+    sums = before.sums.plus(measure(window))
+    if replaced is not None:
+        sums = sums.minus(measure(replaced))
+    return {**ledger, hour: LedgerHour({**before.windows, start.minute: window}, sums)}
+
+
+def prune(ledger: Ledger, as_of: datetime) -> Ledger:
+    """The ledger without the hours that end 30 days or more before `as_of`."""
+    oldest = as_of - KEPT
+    if all(hour + HOUR > oldest for hour in ledger):
+        return ledger
+    return {hour: windows for hour, windows in ledger.items() if hour + HOUR > oldest}
+
+
+def total_between(ledger: Ledger, first: datetime, end: datetime, measure: Measure) -> Sums:
+    """Sums over the windows that start in [first, end)."""
+    total, hour = NOTHING, hour_of(first)
+    while hour < end:
+        held = ledger.get(hour)
+        if held is not None:
+            total = total.plus(_part(hour, held, first, end, measure))
+        hour += HOUR
+    return total
+
+
+def total_since(ledger: Ledger, first: datetime, measure: Measure) -> Sums:
+    """Sums over all windows that start at `first` or later."""
+    total = NOTHING
+    for hour, held in ledger.items():
+        total = total.plus(_part(hour, held, first, hour + HOUR, measure))
+    return total
+
+
+def _part(hour: datetime, held: LedgerHour, first: datetime, end: datetime, measure: Measure) -> Sums:
+    if first <= hour and hour + HOUR <= end:
+        return held.sums
+    total = NOTHING
+    for minute, window in held.windows.items():
+        if first <= hour + minute * MINUTE < end:
+            total = total.plus(measure(window))
+    return total

@@ -1,0 +1,51 @@
+"""A process's connection to PostgreSQL: opened when a batch needs it, and again after it broke."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from psycopg import AsyncConnection
+
+from worker.postgres.unit_of_work import UnitOfWork, open_unit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from worker.postgres.storage import Storage
+
+CONNECT_TIMEOUT_SECONDS = 5
+
+
+class UnitOpener:
+    """Opens units of work, one at a time, on a connection of its own. Raises psycopg.OperationalError while PostgreSQL is away."""
+
+    def __init__(self, dsn: str, storage: Storage) -> None:
+        self._dsn = dsn
+        self._storage = storage
+        self._connection: AsyncConnection[Any] | None = None
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[UnitOfWork]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._dsn)
+        try:
+            async with open_unit(self._connection, self._storage) as unit:
+                yield unit
+        except BaseException:
+            await self.close()  # an error or a cancellation can leave a pipeline in any state: begin again with a clean one
+            raise
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+
+async def connect(dsn: str) -> AsyncConnection[Any]:
+    """Session times are UTC, so that a timestamptz reads as one."""
+    connection = await AsyncConnection.connect(dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="sre-domain worker")
+    await connection.set_autocommit(True)
+    await connection.execute("SET TIME ZONE 'UTC'")
+    await connection.set_autocommit(False)
+    return connection

@@ -1,0 +1,84 @@
+"""The transactional producer: one Kafka transaction at a time, and the watermark inside it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from worker.relay.waiting import StoppedError
+from worker.topics import WATERMARK_TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.relay.record import Header, Record
+    from worker.relay.waiting import Waiting
+
+_ABORT_SECONDS: Final = 1.0
+_FULL_QUEUE_SECONDS: Final = 0.1
+_MIB: Final = 1_048_576
+_PRODUCER: Final[Mapping[str, Any]] = {
+    "compression.type": "lz4",
+    "message.max.bytes": 4 * _MIB,  # above the largest row the outbox takes: none may stop all behind it
+    "queue.buffering.max.kbytes": 32 * 1024,  # the memory that a big PostgreSQL transaction takes on its way through
+    "delivery.report.only.error": True,
+}
+
+
+class Publisher:
+    """A producer whose transactional.id is the slot's name. After any error it is done for.
+
+    A new one then finds out what became of the open transaction; to go on with this one could end the next transaction instead.
+    """
+
+    def __init__(self, config: Mapping[str, Any], slot: str, transaction_timeout_seconds: float, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self._timeout_seconds = transaction_timeout_seconds
+        self._in_transaction = False
+        failed: list[KafkaError] = []
+        self._failed = failed
+        own = {
+            "transactional.id": slot,
+            "transaction.timeout.ms": int(transaction_timeout_seconds * 1000),
+            "on_delivery": lambda error, _message: failed.append(error),
+        }
+        self._producer = Producer({**config, **_PRODUCER, **own})
+
+    def fence(self) -> None:
+        """Shut out whoever had this transactional.id before, and end what they left open. Raises KafkaException."""
+        self._waiting.for_call(lambda: self._producer.init_transactions(self._timeout_seconds))
+
+    def publish(self, record: Record) -> None:
+        """Queue the record in the open transaction, or in a new one. Raises KafkaException, and StoppedError where the queue is full."""
+        if not self._in_transaction:
+            self._producer.begin_transaction()
+            self._in_transaction = True
+        self._produce(*record)
+
+    def commit(self, watermark_key: bytes, watermark: bytes) -> None:
+        """End the transaction, with the watermark in it. Raises KafkaException."""
+        self._produce(WATERMARK_TOPIC, 0, watermark_key, watermark, [])
+        self._in_transaction = False  # whatever comes of it: no abort may follow
+        try:
+            self._waiting.for_call(self._producer.commit_transaction)  # no timeout of ours, which could end the next transaction
+        except KafkaException as error:
+            raise (KafkaException(self._failed[0]) if self._failed else error) from error
+
+    def close(self) -> None:
+        """Abort the open transaction, so that readers need not wait for its timeout; in vain where Kafka is away."""
+        with suppress(KafkaException, StoppedError):
+            if self._in_transaction:
+                self._waiting.for_call(lambda: self._producer.abort_transaction(_ABORT_SECONDS))
+        self._producer.purge()
+
+    def _produce(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: list[Header]) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, headers=headers)
+            except BufferError:  # the queue is full
+                self._producer.poll(_FULL_QUEUE_SECONDS)
+                self._waiting.turn()
+            else:
+                return

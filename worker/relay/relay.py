@@ -1,0 +1,194 @@
+"""The outbox's way from PostgreSQL's WAL to Kafka: exactly once for a read_committed reader, whatever is killed and whenever."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import psycopg
+from confluent_kafka import KafkaError, KafkaException
+
+from worker.errors import WorkerError
+from worker.kafka_config import librdkafka_config
+from worker.relay.pgoutput import Begin, Commit, Insert, Relation, decode
+from worker.relay.publisher import Publisher
+from worker.relay.record import record_maker
+from worker.relay.replication import Keepalive, format_lsn, identity_of
+from worker.relay.slot import take_slot
+from worker.relay.waiting import StoppedError, Waiting
+from worker.relay.watermark import Watermark, encode, key_of, published_up_to, read_committed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from threading import Event
+
+    from worker.relay.record import Record
+    from worker.relay.replication import ReplicationStream
+    from worker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP_ROWS: Final = 10_000  # a group ends at the first commit after so many
+MESSAGES_A_TURN: Final = 1_000
+IDLE_SECONDS: Final = 0.25
+LONGEST_PAUSE_SECONDS: Final = 5.0
+
+_LOST: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._INVALID_ARG)  # noqa: SLF001
+
+
+class RelayRefusedError(WorkerError):
+    """PostgreSQL or Kafka will have none of this relay: its settings or rights are wrong, or another one took its place."""
+
+
+class Group(NamedTuple):
+    """Whole PostgreSQL transactions that share a Kafka transaction, up to the commit at `commit_lsn`.
+
+    Without rows: a stretch of WAL with nothing in it for us; where not even a commit came, `commit_lsn` is 0.
+    """
+
+    rows: int
+    commit_lsn: int
+    end_lsn: int
+
+
+@dataclass(slots=True)
+class Filling:
+    """A group on its way; `group` covers the transactions that are in it whole."""
+
+    rows: int = 0
+    group: Group | None = None
+    in_transaction: bool = False
+    published_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The slot and the producer of one life of the relay; `published_lsn` is where the facts in Kafka ended when it began."""
+
+    waiting: Waiting
+    stream: ReplicationStream
+    publisher: Publisher
+    watermark_key: bytes
+    timeline: int
+    published_lsn: int
+    record_makers: dict[int, Callable[[Sequence[bytes | None]], Record]] = field(default_factory=dict)
+
+
+def run(settings: Settings, stop: Event) -> None:
+    """Relay until `stop` is set, waiting out the outages of PostgreSQL and Kafka. Raises WorkerError where going on is unsafe."""
+    failures = 0
+    with closing(Waiting(stop)) as waiting:
+        while not stop.is_set():
+            try:
+                for _position in relay(settings, waiting):
+                    if failures:
+                        logger.info("the relay goes on")
+                    failures = 0
+            except StoppedError:
+                return
+            except (psycopg.Error, KafkaException) as error:
+                if _is_final(error):
+                    raise RelayRefusedError(f"the relay of slot {settings.relay_slot} can't go on: {_one_line(error)}") from error
+                if not failures:
+                    logger.warning("the relay waits: %s", _one_line(error))
+                waiting.for_seconds(min(LONGEST_PAUSE_SECONDS, 0.1 * 2**failures))
+                failures += 1
+
+
+def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
+    """One life of the relay, up to its first error or the stop; gives every position once it is confirmed.
+
+    The order of the start is what keeps two relays apart: the slot admits one, init_transactions ends what the one before left open,
+    and then the watermark tells how far the facts in Kafka reach. Raises psycopg.Error, KafkaException, StoppedError, WorkerError.
+    """
+    dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
+    kafka = librdkafka_config(settings)
+    with (
+        closing(take_slot(dsn, slot, waiting)) as stream,
+        closing(Publisher(kafka, slot, timeout_seconds, waiting)) as publisher,
+        waiting.doing(stream.keep_informed),
+    ):
+        publisher.fence()
+        identity = waiting.for_call(lambda: identity_of(dsn))
+        key = key_of(identity, slot)
+        committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
+        published_lsn = published_up_to(committed, identity, slot)
+        stream.confirm(published_lsn)
+        logger.info("relaying from slot %s; Kafka has the facts up to %s", slot, format_lsn(published_lsn))
+        yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn))
+
+
+def relay_groups(link: Link) -> Iterator[int]:
+    """Confirm to PostgreSQL only what is committed in Kafka, and commit it there together with its watermark."""
+    while not link.waiting.stop.is_set():
+        group = publish_pending(link)
+        if group is None:
+            link.stream.wait(IDLE_SECONDS)
+            link.stream.keep_informed()
+            continue
+        position = confirmable_lsn(group)
+        if group.rows:
+            link.publisher.commit(link.watermark_key, encode(Watermark(link.timeline, position)))
+        link.stream.confirm(position)
+        yield position
+
+
+def confirmable_lsn(group: Group) -> int:
+    """Where the next life begins. Not the commit's own LSN, from which its transaction would come again."""
+    return group.end_lsn
+
+
+def publish_pending(link: Link) -> Group | None:
+    """Queue all that has arrived in a Kafka transaction that is left open; None where nothing has.
+
+    A row is queued as it comes, so that a big PostgreSQL transaction is not held here; its rest is waited for.
+    """
+    filling = Filling()
+    while True:
+        for count, received in enumerate(link.stream.pending(), 1):
+            take(received, link, filling)
+            if filling.rows >= MAX_GROUP_ROWS and not filling.in_transaction:
+                return filling.group
+            if count % MESSAGES_A_TURN == 0:
+                link.waiting.turn()
+        if not filling.in_transaction:
+            return filling.group
+        link.stream.wait(IDLE_SECONDS)
+        link.waiting.turn()
+
+
+def take(received: bytes | Keepalive, link: Link, filling: Filling) -> None:
+    """Queue one row, or note how far the group goes by now."""
+    if isinstance(received, Keepalive):
+        if filling.rows == 0 and not filling.in_transaction:
+            filling.group = Group(0, 0, received.wal_end)
+        return
+    match decode(received):
+        case Insert(relation_oid, values):
+            if not filling.published_before:
+                link.publisher.publish(link.record_makers[relation_oid](values))
+                filling.rows += 1
+        case Begin(commit_lsn):
+            filling.in_transaction = True
+            filling.published_before = commit_lsn < link.published_lsn  # which is the end of a later commit, or of this one
+        case Commit(commit_lsn, end_lsn):
+            filling.in_transaction = False
+            filling.group = Group(filling.rows, commit_lsn, end_lsn)
+        case Relation() as relation:
+            link.record_makers[relation.oid] = record_maker(relation)
+
+
+def _is_final(error: psycopg.Error | KafkaException) -> bool:
+    """Whether a new try of this process can't mend it."""
+    if isinstance(error, KafkaException):
+        fault: KafkaError = error.args[0]
+        return fault.fatal() or fault.code() in _LOST
+    return isinstance(error, psycopg.ProgrammingError)
+
+
+def _one_line(error: psycopg.Error | KafkaException) -> str:
+    if isinstance(error, KafkaException):
+        return f"Kafka: {error.args[0].str()}"
+    return f"PostgreSQL: {' '.join(str(error).split())}"

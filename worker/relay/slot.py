@@ -1,0 +1,95 @@
+"""The replication slot: made once, then taken by one relay at a time; the others wait for it as hot standbys."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import IsolationLevel, errors
+
+from worker.errors import WorkerError
+from worker.postgres.named_sql import statements
+from worker.relay import replication
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from worker.relay.replication import ReplicationStream
+    from worker.relay.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+STANDBY_SECONDS: Final = 0.2
+
+
+class PublicationMissingError(WorkerError):
+    """The database does not publish an outbox: it was not migrated."""
+
+
+class OutboxNotEmptyError(WorkerError):
+    """There is no slot, and the outbox has rows that a new slot would never stream; an operator decides how to rebuild."""
+
+
+class SlotUnusableError(WorkerError):
+    """The slot is lost, or not one of this database: facts may be missing from Kafka; an operator decides how to rebuild."""
+
+
+def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
+    """Stream from the slot as soon as nobody else does; it is made first where there is none.
+
+    Raises the errors above, StoppedError, and psycopg.Error where PostgreSQL is away.
+    """
+    connection = waiting.for_call(lambda: replication.connect(dsn))
+    try:
+        waiting.for_call(lambda: _check_publication(connection))
+        stream = waiting.for_call(lambda: _start_or_make(connection, dsn, slot))
+        if stream is None:
+            logger.info("another relay streams from slot %s: standing by", slot)
+        while stream is None:
+            waiting.for_seconds(STANDBY_SECONDS)
+            waiting.turn()
+            stream = waiting.for_call(lambda: _start_or_make(connection, dsn, slot))
+    except BaseException:
+        connection.close()
+        raise
+    return stream
+
+
+def make_slot(dsn: str, slot: str) -> None:
+    """Make the slot, unless somebody else does. Raises OutboxNotEmptyError where its first facts would be missing."""
+    sql = statements("relay")
+    with replication.connect(dsn) as connection:
+        connection.execute(sql["see_every_row"])
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        # Temporary until the outbox was looked at: a relay killed before that leaves nothing that seems to be in order.
+        temporary_slot = f"sre_relay_{connection.info.backend_pid}"
+        with connection.transaction():
+            connection.execute(f"CREATE_REPLICATION_SLOT {temporary_slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'use')".encode())
+            outbox_is_empty = connection.execute(sql["outbox_is_empty"]).fetchone() == (True,)
+        if not outbox_is_empty:
+            raise OutboxNotEmptyError(f"slot {slot} does not exist and the outbox has rows it would never stream: rebuild the fact topics")
+        with suppress(errors.DuplicateObject):
+            connection.execute(sql["keep_slot"], {"temporary_slot": temporary_slot, "slot": slot})
+            logger.info("made replication slot %s", slot)
+
+
+def _start_or_make(connection: Connection[Any], dsn: str, slot: str) -> ReplicationStream | None:
+    """None while another connection streams from the slot."""
+    try:
+        try:
+            return replication.start(connection, slot)
+        except errors.UndefinedObject:
+            make_slot(dsn, slot)
+            return replication.start(connection, slot)
+    except errors.ObjectInUse:
+        return None
+    except errors.ObjectNotInPrerequisiteState as error:
+        raise SlotUnusableError(f"slot {slot} can't be streamed from: {error.diag.message_primary}; rebuild the fact topics") from error
+
+
+def _check_publication(connection: Connection[Any]) -> None:
+    found = connection.execute(statements("relay")["publication_exists"], {"publication": replication.PUBLICATION}).fetchone()
+    if found != (True,):
+        raise PublicationMissingError(f"the database has no publication {replication.PUBLICATION}: run sre-domain migrate")

@@ -1,0 +1,127 @@
+"""How far the facts in Kafka reach: the end LSN of the last PostgreSQL transaction, written in the Kafka transaction that carries it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.errors import WorkerError
+from worker.relay.replication import format_lsn, parse_lsn
+from worker.topics import WATERMARK_TOPIC
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.relay.replication import Identity
+
+PARTITION: Final = 0
+_CONSUMER: Final[Mapping[str, Any]] = {
+    "group.id": "sre-relay",  # asked for, though nothing is committed
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "earliest",
+    "fetch.wait.max.ms": 10,  # how long the broker takes to say that there is no more
+}
+_FIRST_LOOK_BACK: Final = 1_000  # records; a slot's last watermark is most often the last of all
+
+
+class WatermarkError(WorkerError):
+    """The facts in Kafka are not from this history of this database: going on would lose or repeat some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    timeline: int
+    lsn: int
+
+
+def key_of(identity: Identity, slot: str) -> bytes:
+    return f"{identity.system}/{identity.database}/{slot}".encode()
+
+
+def encode(watermark: Watermark) -> bytes:
+    return json.dumps({"timeline": watermark.timeline, "lsn": format_lsn(watermark.lsn)}).encode()
+
+
+def decode(value: bytes) -> Watermark:
+    fields = json.loads(value)
+    return Watermark(fields["timeline"], parse_lsn(fields["lsn"]))
+
+
+def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: str) -> int:
+    """The LSN of this slot's watermark, 0 where it never published anything. `identity` is younger than every committed watermark.
+
+    Raises WatermarkError where the database's history is not the one that the watermark was written in.
+    """
+    value = committed.get(key_of(identity, slot))
+    if value is None:
+        strangers = [key.decode() for key in committed if key.decode().endswith(f"/{slot}")]
+        if strangers:
+            raise WatermarkError(f"slot {slot} published as {strangers[0]} (system/database/slot) before: set another SRE_RELAY_SLOT")
+        return 0
+    watermark = decode(value)
+    if watermark.timeline != identity.timeline:
+        raise WatermarkError(
+            f"slot {slot} published from timeline {watermark.timeline}, the database is on {identity.timeline}: rebuild the fact topics"
+        )
+    if watermark.lsn > identity.flushed_lsn:
+        upper, flushed = format_lsn(watermark.lsn), format_lsn(identity.flushed_lsn)
+        raise WatermarkError(f"slot {slot} published up to {upper}, the database was set back to {flushed}: rebuild the fact topics")
+    return watermark.lsn
+
+
+def read_committed(config: Mapping[str, Any], key: bytes, timeout_seconds: float) -> dict[bytes, bytes]:
+    """The last committed value of `key`, or that of every key where it has none.
+
+    To be called after init_transactions, which ends what this slot's relay before us left open. Other slots' transactions that are
+    open in the topic are waited for: this slot's watermark may lie behind them. Raises KafkaException, _TIMED_OUT where they stay open.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    end = _end_of_topic(config, timeout_seconds)
+    look_back = _FIRST_LOOK_BACK
+    consumer = Consumer({**config, **_CONSUMER, "isolation.level": "read_committed"})
+    try:
+        while True:
+            start = max(0, end - look_back)
+            values = _read(consumer, start, end, deadline)
+            if key in values or start == 0:
+                return values
+            look_back *= 10
+    finally:
+        consumer.close()
+
+
+def _end_of_topic(config: Mapping[str, Any], timeout_seconds: float) -> int:
+    """One past the last record, committed or not; a read_committed client is told of the stable ones only."""
+    consumer = Consumer({**config, **_CONSUMER, "isolation.level": "read_uncommitted"})
+    try:
+        _first, end = consumer.get_watermark_offsets(TopicPartition(WATERMARK_TOPIC, PARTITION), timeout_seconds)
+    finally:
+        consumer.close()
+    return end
+
+
+def _read(consumer: Consumer, start: int, end: int, deadline: float) -> dict[bytes, bytes]:
+    """The last committed value of each key in offsets `start` to `end`, or later."""
+    consumer.assign([TopicPartition(WATERMARK_TOPIC, PARTITION, start)])
+    values: dict[bytes, bytes] = {}
+    position = start
+    while position < end:
+        if time.monotonic() > deadline:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{WATERMARK_TOPIC} is stable up to {position} only, not to {end}"))  # noqa: SLF001
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        error, offset = message.error(), message.offset() or 0
+        if error is None:
+            values[message.key() or b""] = message.value() or b""
+            position = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            position = offset  # past the transaction markers, which are never delivered
+        else:
+            raise KafkaException(error)
+    return values
