@@ -23,6 +23,7 @@ import psycopg
 import typer
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.table import Table
 
@@ -56,7 +57,7 @@ class Machine:
         """Settings of one contender: a consumer group, a slot and a migrated database of its own."""
         with psycopg.connect(self.postgres.dsn, autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name}")
-        dsn = self.postgres.dsn.replace("/postgres", f"/{name}")
+        dsn = make_conninfo(self.postgres.dsn, dbname=name)
         environment = {
             "SRE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "SRE_DATABASE_URL": dsn,

@@ -17,6 +17,7 @@ from worker.pipeline import Intake
 from worker.postgres.connection import UnitOpener
 from worker.postgres.storage import STORAGES
 from worker.recovery import process_reliably
+from worker.registry import writer_of_id
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Path) -> faust.App:
     """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to."""
-    emitter = Emitter(load_codec(), partitions)
+    registry = settings.schema_registry_url
+    emitter = Emitter(load_codec(None if registry is None else writer_of_id(registry)), partitions)
     app = build_faust_app(settings, scratch)
     for aggregate in AGGREGATES.values():
         process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter))
-        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, within_seconds=settings.batch_within_seconds)
+        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents)
         # Raw, since Faust acknowledges what it fails to decode; concurrency 1, since it commits past gaps with more.
         topic = app.topic(intents_topic(aggregate.name), key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=f"{aggregate.name}_intents", concurrency=1)(take)

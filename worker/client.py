@@ -14,7 +14,7 @@ from worker.domain.aggregate import AGGREGATES, Aggregate
 from worker.domain.fields import format_rfc3339
 from worker.domain.parsing import parse_command
 from worker.domain.rejection import Rejection
-from worker.envelope import CONTENT_TYPE, SPEC_VERSION, TYPE_PREFIX
+from worker.envelope import CONTENT_TYPE, SPEC_VERSION, TYPE_PREFIX, malformed
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
 from worker.topics import intents_topic
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from worker.codec import Codec
-    from worker.settings import Settings
+    from worker.settings import KafkaSettings
 
 _DELIVERY_TIMEOUT_SECONDS: Final = 30.0
 _METADATA_TIMEOUT_SECONDS: Final = 10.0
@@ -69,7 +69,10 @@ def intent_from_fields(name: str, tenant_id: str, aggregate_id: str, fields: dic
     if aggregate is None:
         raise KeyError(name)
     command = parse_command(aggregate, name, fields, aggregate_id)
-    return command if isinstance(command, Rejection) else Intent(name, tenant_id, aggregate_id, command, **rest)
+    if isinstance(command, Rejection):
+        return command
+    intent = Intent(name, tenant_id, aggregate_id, command, **rest)
+    return malformed(intent.tenant_id, intent.intent_id) or intent
 
 
 def to_outgoing(intent: Intent, codec: Codec) -> Outgoing:
@@ -91,7 +94,7 @@ def to_outgoing(intent: Intent, codec: Codec) -> Outgoing:
     return Outgoing(intents_topic(aggregate.name), subject, codec.encode(intent.name, intent.command), headers)
 
 
-def publish(settings: Settings, records: Iterable[Outgoing]) -> int:
+def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
     """Send the records in their order and wait until Kafka has acknowledged all. Raises BusError where one is not."""
     failures: list[KafkaError] = []
 
@@ -127,7 +130,7 @@ def publish(settings: Settings, records: Iterable[Outgoing]) -> int:
 
 
 def read_committed(
-    settings: Settings, topics: Sequence[str], *, from_beginning: bool, stopped: Callable[[], bool] | None = None
+    settings: KafkaSettings, topics: Sequence[str], *, from_beginning: bool, stopped: Callable[[], bool] | None = None
 ) -> Iterator[Message]:
     """Messages of all partitions of the topics, from their beginning or their end, up to the end as it is now or until `stopped`.
 

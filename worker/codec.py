@@ -15,8 +15,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import SchemaParseException, UnknownType, to_parsing_canonical_form
 from fastavro.schema import fingerprint as fingerprint_of
-from fastavro.schema import to_parsing_canonical_form
 
 from worker.domain.fields import EPOCH, PERCENT_PLACES
 from worker.package_data import AVRO
@@ -85,7 +85,10 @@ class Codec:
             text = self.writer_of_id(int.from_bytes(schema_id, "big"))
         except KeyError:
             raise DecodeError("names a schema that the registry does not have") from None
-        return _fingerprint(json.loads(text))
+        try:
+            return _fingerprint(json.loads(text))
+        except (ValueError, TypeError, SchemaParseException, UnknownType):
+            raise DecodeError("names a schema of the registry that is none of ours") from None
 
 
 def load_codec(writer_of_id: WriterOfId | None = None) -> Codec:

@@ -101,6 +101,15 @@ def check_type(envelope: Envelope, intents: Collection[str]) -> Rejection | None
     return refuse_fields(RejectionCode.UNKNOWN_INTENT, {"ce_type": "is not an intent of this topic"})
 
 
+def malformed(tenant_id: str, intent_id: str) -> Rejection | None:
+    """What checks 2 and 3 would say of a tenant and an id, for a publisher that wants to know before it sends."""
+    if _TENANT.fullmatch(tenant_id.encode()) is None:
+        return refuse_fields(RejectionCode.TENANT_REQUIRED, {"ce_tenantid": "must be letters, digits and ._- and at most 63 of them"})
+    if _ID.fullmatch(intent_id.encode()) is None:
+        return refuse_fields(RejectionCode.SCHEMA_INVALID, {"ce_id": "must be 1 to 128 printable ASCII characters"})
+    return None
+
+
 def salvage(record: Record) -> Salvage:
     values = _values(record.headers)
     return Salvage(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-    from worker.settings import Settings
+    from worker.settings import KafkaSettings, Settings
 
 
 async def gather_evidence(settings: Settings, partitions: Mapping[str, int], published: Sequence[Record] | None = None) -> Evidence:
@@ -39,7 +39,7 @@ def outgoing_topics() -> list[str]:
     return [*(facts_topic(name) for name in AGGREGATES), REJECTED_TOPIC]
 
 
-def read_records(settings: Settings, topics: Sequence[str]) -> list[Record]:
+def read_records(settings: KafkaSettings, topics: Sequence[str]) -> list[Record]:
     return [to_record(message) for message in read_committed(settings, topics, from_beginning=True)]
 
 

@@ -6,12 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.settings import KafkaSettings
 
 _LIBRDKAFKA_LOG = logging.getLogger("librdkafka")
 
 
-def librdkafka_config(settings: Settings) -> dict[str, Any]:
+def librdkafka_config(settings: KafkaSettings) -> dict[str, Any]:
     """Connection and security properties, and a logger, since librdkafka writes to stderr otherwise."""
     config = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,

@@ -11,3 +11,8 @@ def log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def only_errors_of_ours() -> None:
+    """For commands that people type: what went wrong is one line of the command's own, not the clients' account of every attempt."""
+    logging.getLogger().addHandler(logging.NullHandler())

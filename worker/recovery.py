@@ -60,7 +60,7 @@ async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether PostgreSQL is away, full or read-only: nothing that a record could cause, and worth waiting for."""
+    """Whether PostgreSQL is away, full or read-only, or the schema registry is away: nothing that a record could cause."""
     if isinstance(error, _CONFLICTS) or (isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")):
         return False  # class 54 is a program limit, which a record may well hit
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction | OSError)
@@ -83,9 +83,9 @@ class _OutageLog:
         if not self._out and error is not None and is_outage(error):
             self._out = True
             _LOG.warning(
-                "PostgreSQL is away, waiting for it: %s", str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+                "waiting, and nothing is lost: %s", str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             )
 
     def ended(self) -> None:
         if self._out:
-            _LOG.warning("PostgreSQL is back")
+            _LOG.warning("the wait is over")

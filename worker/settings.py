@@ -1,6 +1,6 @@
 """The one place that sees the environment: SRE_* variables, read once, typed; everything else receives plain values."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -8,13 +8,23 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 
 
-class Settings(BaseSettings):
-    """What a process of sre-domain needs to know; see docs/settings.md."""
-
+class _FromEnvironment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="ignore")
 
-    kafka_bootstrap_servers: str
-    kafka_security_protocol: str = "PLAINTEXT"
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings; raises SettingsError, one line that names every variable that is missing or wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsError(error) from None
+
+
+class KafkaSettings(_FromEnvironment):
+    """What a client of the bus needs to know."""
+
+    kafka_bootstrap_servers: str = Field(min_length=1)
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: str | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
@@ -24,27 +34,14 @@ class Settings(BaseSettings):
     kafka_ssl_key_password: SecretStr | None = None
     schema_registry_url: str | None = None
 
+
+class DatabaseSettings(_FromEnvironment):
+    """Where PostgreSQL is; the relay and the migrations may have roles, and so URLs, of their own."""
+
     database_url: SecretStr
     migrate_database_url: SecretStr | None = None
     relay_database_url: SecretStr | None = None
-
-    consumer_group: str = "sre-domain"
-    session_timeout_seconds: PositiveFloat = 12.0  # a dead worker's partitions wait this long for another
-    batch_max_intents: PositiveInt = 500
-    batch_within_seconds: PositiveFloat = 0.005  # the longest an intent waits for company
-    inbox_retention_days: PositiveInt = Field(default=30, le=30)  # older intents are INTENT_EXPIRED
-
     relay_slot: str = Field(default="sre_outbox", pattern=r"^[a-z0-9_]{1,63}$")
-    relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long
-    relay_heartbeat_seconds: PositiveFloat = 10.0  # how often a quiet database is told to move its WAL on
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read the settings; raises SettingsError, one line that names every variable that is missing or wrong."""
-        try:
-            return cls()
-        except ValidationError as error:
-            raise SettingsError(error) from None
 
     @property
     def migration_dsn(self) -> str:
@@ -57,3 +54,14 @@ class Settings(BaseSettings):
     @property
     def writer_dsn(self) -> str:
         return self.database_url.get_secret_value()
+
+
+class Settings(DatabaseSettings, KafkaSettings):
+    """What the worker and the relay need to know; see docs/settings.md."""
+
+    consumer_group: str = "sre-domain"
+    session_timeout_seconds: PositiveFloat = 12.0  # a dead worker's partitions wait this long for another
+    batch_max_intents: PositiveInt = 500
+    inbox_retention_days: PositiveInt = Field(default=30, le=30)  # older intents are INTENT_EXPIRED
+
+    relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long

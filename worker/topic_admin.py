@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka.admin import TopicMetadata
 
-    from worker.settings import Settings
+    from worker.settings import KafkaSettings
     from worker.topics import TopicSpec
 
 _TIMEOUT_SECONDS = 15.0
@@ -37,7 +37,7 @@ class TopicReport:
     differences: tuple[str, ...]
 
 
-def make_topics(settings: Settings, specs: Sequence[TopicSpec], partitions: int | None = None) -> TopicReport:
+def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions: int | None = None) -> TopicReport:
     """Make the topics that are missing, with the broker's replication factor, and compare the others; changes none that exists.
 
     `partitions` is the number for topics that leave it open: 12 where it is None, and then not compared. Raises TopicsUnavailableError.
@@ -53,7 +53,7 @@ def make_topics(settings: Settings, specs: Sequence[TopicSpec], partitions: int 
     return TopicReport(created, tuple(differences))
 
 
-def partition_counts(settings: Settings, names: Collection[str]) -> dict[str, int]:
+def partition_counts(settings: KafkaSettings, names: Collection[str]) -> dict[str, int]:
     """The number of partitions of each topic. Raises TopicsUnavailableError."""
     try:
         return _partition_counts(AdminClient(librdkafka_config(settings)), names)
@@ -117,5 +117,5 @@ def _list(names: Collection[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _unavailable(settings: Settings, error: KafkaException) -> TopicsUnavailableError:
+def _unavailable(settings: KafkaSettings, error: KafkaException) -> TopicsUnavailableError:
     return TopicsUnavailableError(f"Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}")

@@ -117,7 +117,7 @@ CREATE TABLE sli_ledger (
     tenant_id text COLLATE "C" NOT NULL,
     slo_id text COLLATE "C" NOT NULL,
     hour timestamptz NOT NULL CHECK (hour = date_trunc('hour', hour, 'UTC')),
-    windows bytea NOT NULL,
+    slots bytea NOT NULL CHECK (octet_length(slots) = 60 * 22),
     good bigint NOT NULL,
     total bigint NOT NULL,
     slices integer NOT NULL,
@@ -127,5 +127,5 @@ CREATE TABLE sli_ledger (
     FOREIGN KEY (tenant_id, slo_id) REFERENCES slo (tenant_id, slo_id) ON DELETE CASCADE
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE sli_ledger IS 'Every SLI window accepted in the last 30 days of data, an SLO and hour a row. No query reads it.';
-COMMENT ON COLUMN sli_ledger.windows IS 'The windows that start in this hour, by start, 23 bytes each, big-endian: minute u8, width_seconds u16, good i64, total i64, revision i32.';
+COMMENT ON COLUMN sli_ledger.slots IS 'A slot for each minute, 22 bytes, big-endian: width_seconds u16 (0: no window starts here), good i64, total i64, revision i32.';
 COMMENT ON COLUMN sli_ledger.good IS 'good, total, slices, bad_slices, ratios: sums over the windows of this hour.';

@@ -24,7 +24,7 @@ BEGIN ATOMIC
     FROM (SELECT (extract(epoch FROM created_at) * 1000000)::bigint AS micros) AS instant;
 END;
 COMMENT ON FUNCTION sre_query.page_token IS
-    'A row''s place in one list of one tenant; the digest tells such a token from a mistaken one and keeps no secret. Null where an argument is.';
+    'A row''s place in one list of one tenant; the digest tells a token from a mistaken one, it keeps no secret. Null for a null place.';
 
 CREATE FUNCTION sre_query.page_start(
     list text, tenant text, page_size integer, after text, OUT created_at timestamptz, OUT aggregate_id text
@@ -75,7 +75,8 @@ CREATE TYPE sre_query.slo AS (
     measured_from timestamptz,
     page_token text
 );
-COMMENT ON TYPE sre_query.slo IS 'An SLO''s definition and error budget, percents in percent; page_token is what list_slos takes to go on behind the row.';
+COMMENT ON TYPE sre_query.slo IS
+    'An SLO''s definition and error budget; target, remaining and consumed in percent. With page_token list_slos goes on behind the row.';
 
 CREATE FUNCTION sre_query.get_slo(tenant text, slo_id text) RETURNS SETOF sre_query.slo
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1

@@ -11,7 +11,7 @@ FOR UPDATE OF slo;
 
 -- ledger_hours --
 -- Those hours of the ledger that the batch can read or change.
-SELECT tenant_id, slo_id, hour, windows, good, total, slices, bad_slices, ratios
+SELECT tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios
 FROM sli_ledger
 JOIN unnest(%(tenant_ids)s::text[], %(slo_ids)s::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
     USING (tenant_id, slo_id, hour);
@@ -74,13 +74,13 @@ WHERE slo.tenant_id = row.tenant_id AND slo.slo_id = row.slo_id;
 
 -- save_ledger --
 -- The hours whose windows the batch changed.
-INSERT INTO sli_ledger (tenant_id, slo_id, hour, windows, good, total, slices, bad_slices, ratios)
+INSERT INTO sli_ledger (tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios)
 SELECT * FROM unnest(
-    %(tenant_id)b::text[], %(slo_id)b::text[], %(hour)b::timestamptz[], %(windows)b::bytea[], %(good)b::int8[], %(total)b::int8[],
+    %(tenant_id)b::text[], %(slo_id)b::text[], %(hour)b::timestamptz[], %(slots)b::bytea[], %(good)b::int8[], %(total)b::int8[],
     %(slices)b::int4[], %(bad_slices)b::int4[], %(ratios)b::numeric[]
 )
 ON CONFLICT (tenant_id, slo_id, hour) DO UPDATE SET
-    windows = excluded.windows,
+    slots = excluded.slots,
     good = excluded.good,
     total = excluded.total,
     slices = excluded.slices,
@@ -103,4 +103,4 @@ FROM slo;
 
 -- whole_ledger --
 -- Every hour of every ledger, for an audit.
-SELECT tenant_id, slo_id, hour, windows, good, total, slices, bad_slices, ratios FROM sli_ledger;
+SELECT tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios FROM sli_ledger;

@@ -165,10 +165,15 @@ def test_percents_from_json_are_exact_or_refused(text: object, ok: bool) -> None
 def test_confluent_framing_is_read_where_a_registry_is_set() -> None:
     schema = json.loads((AVRO / f"sre/core/v1/intents/{RECORD}.avsc").read_text())
     framed = b"\x00" + struct.pack("!I", 7) + CODEC.encode(RECORD, WINDOW)[10:]
-    registry = {7: json.dumps(schema), 8: json.dumps({"type": "record", "name": "Other", "namespace": "x", "fields": []})}
+    registry = {
+        7: json.dumps(schema),
+        8: json.dumps({"type": "record", "name": "Other", "namespace": "x", "fields": []}),
+        10: "{",
+        11: '"Other"',
+    }
     codec = Codec(CODEC.released, CODEC.current, CODEC.headers, registry.__getitem__)
     assert parse_command(SLO, RECORD, codec.decode(RECORD, framed), "checkout") == WINDOW
-    for unknown in (8, 9):
+    for unknown in (8, 9, 10, 11):
         with pytest.raises(DecodeError):
             codec.decode(RECORD, b"\x00" + struct.pack("!I", unknown) + framed[5:])
     with pytest.raises(DecodeError):

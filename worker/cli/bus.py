@@ -18,9 +18,9 @@ from worker.domain.fields import parse_rfc3339
 from worker.domain.rejection import Rejection
 from worker.envelope import TYPE_PREFIX
 from worker.errors import WorkerError
-from worker.logs import log_to_stderr
+from worker.logs import only_errors_of_ours
 from worker.messages import fact_as_json, rejection_as_json
-from worker.settings import Settings
+from worker.settings import KafkaSettings
 from worker.topics import REJECTED_TOPIC, facts_topic
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def publish(
     file: Annotated[typer.FileText, typer.Argument(help="JSON lines {type, tenant, key, data, id?, time?}; - reads standard input.")],
 ) -> None:
     """Send intents. All lines are validated first: where one is wrong, each fault is named and nothing is sent."""
-    log_to_stderr()
-    settings, codec = Settings.from_environment(), load_codec()
+    only_errors_of_ours()
+    settings, codec = KafkaSettings.from_environment(), load_codec()
     faults: list[str] = []
     records = []
     for number, line in enumerate(file, start=1):
@@ -118,14 +118,14 @@ def outgoing_from_line(line: str, codec: Codec) -> Outgoing:
 
 
 def _where(field: str) -> str:
-    return "key" if field == "ce_subject" else f"data.{field}"
+    return {"ce_subject": "key", "ce_tenantid": "tenant", "ce_id": "id"}.get(field, f"data.{field}")
 
 
 def _messages(topics: list[str], *, from_beginning: bool, follow: bool) -> Iterator[Message]:
-    log_to_stderr()
+    only_errors_of_ours()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # Ctrl-C is how following ends
     stopped = (lambda: False) if follow or not from_beginning else None
-    return read_committed(Settings.from_environment(), topics, from_beginning=from_beginning, stopped=stopped)
+    return read_committed(KafkaSettings.from_environment(), topics, from_beginning=from_beginning, stopped=stopped)
 
 
 def _print(item: dict[str, object]) -> None:

@@ -19,8 +19,8 @@ from worker.domain.rejection import Rejection
 from worker.domain.slo import WIDTHS_SECONDS, RecordSLIWindow
 from worker.errors import WorkerError
 from worker.integrations.access_log import Report, Window, count_requests, read_lines
-from worker.logs import log_to_stderr
-from worker.settings import Settings
+from worker.logs import only_errors_of_ours
+from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +50,12 @@ def access_log(
     """Record an access log's windows: total = requests, good = those with a status below 500.
 
     Lines may be in any order. Broken lines are counted and the first ones named; minutes without a request are left out.
+    Give the files of a rotated log together (cat access.log.1 access.log): the minute of the rotation has lines in both.
     """
-    log_to_stderr()
+    only_errors_of_ours()
     if width not in WIDTHS_SECONDS:
         raise typer.BadParameter("must be 60 or 300", param_hint="--width")
-    settings, codec = Settings.from_environment(), load_codec()
+    settings, codec = KafkaSettings.from_environment(), load_codec()
     with _open_log(file) as log:
         windows, report = count_requests(read_lines(log), width)
     for line in summary(report):
@@ -80,7 +81,7 @@ def _intent(window: Window, tenant: str, slo: str, revision: int) -> Intent:
     fields = asdict(window) | {"revision": revision}
     intent = intent_from_fields(intent_name(RecordSLIWindow), tenant, slo, fields, source=SOURCE)
     if isinstance(intent, Rejection):
-        options = {"ce_subject": "--slo", "revision": "--revision"}
+        options = {"ce_tenantid": "--tenant", "ce_subject": "--slo", "revision": "--revision"}
         faults = (f"{options.get(fault.field, fault.field)}: {fault.message}" for fault in intent.violations)
         raise ImportFileError("; ".join(faults))
     return intent

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from worker.cli import bus, imports, query, relay, stack, worker
+from worker.cli import bus, demo, imports, query, relay, stack, worker
 from worker.errors import WorkerError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command(rich_help_panel="Services")(worker.worker)
 app.command(rich_help_panel="Services")(relay.relay)
 app.command(rich_help_panel="Set-up")(stack.migrate)
 app.command(rich_help_panel="Set-up")(stack.topics)
+app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)
 app.command(rich_help_panel="The bus, for people")(bus.facts)

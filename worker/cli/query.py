@@ -15,7 +15,7 @@ import typer
 from worker.domain.fields import format_rfc3339
 from worker.errors import SettingsError
 from worker.postgres.queries import DEFAULT_PAGE_SIZE, QueryError, SreSLOQueryService
-from worker.settings import Settings
+from worker.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def list_slos(
 
 
 def _connect() -> psycopg.Connection[Any]:
-    dsn = Settings.from_environment().writer_dsn
+    dsn = DatabaseSettings.from_environment().writer_dsn
     return psycopg.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_SECONDS, application_name="sre-domain query")
 
 

@@ -12,7 +12,7 @@ import typer
 from worker.devstack.stack import Broker, running_stack
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate as migrate_database
-from worker.settings import Settings
+from worker.settings import DatabaseSettings, KafkaSettings
 from worker.topic_admin import make_topics
 from worker.topics import PARTITIONS, topic_specs
 
@@ -31,7 +31,7 @@ DataDir = Annotated[Path, typer.Option(help="Takes the data, the logs, and the s
 
 def migrate() -> None:
     """Bring the database's schema up to date. Refuses a database that a newer version has migrated."""
-    applied = migrate_database(Settings.from_environment().migration_dsn)
+    applied = migrate_database(DatabaseSettings.from_environment().migration_dsn)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:
@@ -40,7 +40,7 @@ def migrate() -> None:
 
 def topics(partitions: Partitions = None) -> None:
     """Make the topics that are missing. Names settings of existing ones that are not as they must be; the status is then 1."""
-    report = make_topics(Settings.from_environment(), topic_specs(tuple(AGGREGATES)), partitions)
+    report = make_topics(KafkaSettings.from_environment(), topic_specs(tuple(AGGREGATES)), partitions)
     for name in report.created:
         typer.echo(f"made {name}")
     for difference in report.differences:
@@ -81,6 +81,7 @@ def _stop_on_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     for number in _STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+        if not (number == signal.SIGHUP and under_nohup):
             signal.signal(number, interrupt)

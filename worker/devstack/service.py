@@ -52,9 +52,9 @@ class Service:
         elif self.running.process.poll() is not None:
             if time.monotonic() - self.started > _HEALTHY_SECONDS:
                 self.failures = 0
-            end = describe(self.running.process.returncode)
+            end = _describe(self.running.process.returncode, self.log)
             self.running = None
-            say(f"{self.name} {end}: {complaints(self.log)[-1]}; {self._pause()} (see {self.log})")
+            say(f"{self.name} {end}; {self._pause()} (see {self.log})")
 
     def _begin_again(self, say: Callable[[str], None]) -> None:
         try:
@@ -72,5 +72,7 @@ class Service:
         return f"starting it again in {pause:.0f} s"
 
 
-def describe(exit_code: int) -> str:
-    return f"ended with status {exit_code}" if exit_code >= 0 else f"was ended by {signal.Signals(-exit_code).name}"
+def _describe(exit_code: int, log: Path) -> str:
+    if exit_code < 0:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    return f"ended with status {exit_code}: {complaints(log)[-1]}"

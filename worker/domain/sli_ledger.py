@@ -6,11 +6,13 @@ An SLO's ledger maps an hour's start to its windows. Widths are 60 and 300 s, bo
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from struct import Struct
 from typing import Final, NamedTuple
 
 from worker.domain.error_budget import NOTHING, Sums
 from worker.domain.fields import EPOCH
 
+SLOT: Final = Struct("!Hqqi")  # width_seconds, good, total, revision
 HOUR: Final = timedelta(hours=1)
 MINUTE: Final = timedelta(minutes=1)
 WIDEST_MINUTES: Final = 5
@@ -32,14 +34,31 @@ Measure = Callable[[SliWindow], Sums]
 
 @dataclass(frozen=True, slots=True)
 class LedgerHour:
-    """The windows that start in one hour, by minute, and their sums."""
+    """Sixty slots, one for each minute in which a window may start, as packed bytes (all zero: none does), and the sums of its windows.
 
-    windows: Mapping[int, SliWindow]
+    Packed, since it is read and written back far more often than it is looked into.
+    """
+
+    slots: bytes
     sums: Sums
+
+    def at(self, minute: int) -> SliWindow | None:
+        width_seconds, *counts = SLOT.unpack_from(self.slots, minute * SLOT.size)
+        return SliWindow(width_seconds, *counts) if width_seconds else None
+
+    def windows(self) -> Iterator[tuple[int, SliWindow]]:
+        """Minute and window, in order."""
+        for minute, slot in enumerate(SLOT.iter_unpack(self.slots)):
+            if slot[0]:
+                yield minute, SliWindow(*slot)
+
+    def with_window(self, minute: int, window: SliWindow, sums: Sums) -> "LedgerHour":
+        before, after = minute * SLOT.size, (minute + 1) * SLOT.size
+        return LedgerHour(self.slots[:before] + SLOT.pack(*window) + self.slots[after:], sums)
 
 
 Ledger = Mapping[datetime, LedgerHour]
-EMPTY_HOUR: Final = LedgerHour({}, NOTHING)
+EMPTY_HOUR: Final = LedgerHour(bytes(60 * SLOT.size), NOTHING)
 
 
 def hour_of(instant: datetime) -> datetime:
@@ -60,20 +79,23 @@ def is_aligned(start: datetime, width_seconds: int) -> bool:
 
 
 def window_at(ledger: Ledger, start: datetime) -> SliWindow | None:
-    return ledger.get(hour_of(start), EMPTY_HOUR).windows.get(start.minute)
+    hour = ledger.get(hour_of(start))
+    return None if hour is None else hour.at(start.minute)
 
 
 def overlapping(ledger: Ledger, start: datetime, width_seconds: int) -> datetime | None:
     """Start of a stored window, other than that of the same start and width, that shares an instant with this one."""
     hour = hour_of(start)
-    windows = ledger.get(hour, EMPTY_HOUR).windows
+    held = ledger.get(hour)
+    if held is None:
+        return None
     first = start.minute
-    for minute in range(first - WIDEST_MINUTES + 1, first + width_seconds // 60):
-        window = windows.get(minute)
+    for minute in range(max(0, first - WIDEST_MINUTES + 1), first + width_seconds // 60):
+        window = held.at(minute)
         if window is None or (minute == first and window.width_seconds == width_seconds):
             continue
         if first < minute + window.width_seconds // 60:
-            return hour + timedelta(minutes=minute)
+            return hour + minute * MINUTE
     return None
 
 
@@ -81,11 +103,11 @@ def put(ledger: Ledger, start: datetime, window: SliWindow, measure: Measure) ->
     """The ledger with this window in place of the one that started there."""
     hour = hour_of(start)
     before = ledger.get(hour, EMPTY_HOUR)
-    replaced = before.windows.get(start.minute)
     sums = before.sums.plus(measure(window))
+    replaced = before.at(start.minute)
     if replaced is not None:
         sums = sums.minus(measure(replaced))
-    return {**ledger, hour: LedgerHour({**before.windows, start.minute: window}, sums)}
+    return {**ledger, hour: before.with_window(start.minute, window, sums)}
 
 
 def prune(ledger: Ledger, as_of: datetime) -> Ledger:
@@ -119,7 +141,7 @@ def _part(hour: datetime, held: LedgerHour, first: datetime, end: datetime, meas
     if first <= hour and hour + HOUR <= end:
         return held.sums
     total = NOTHING
-    for minute, window in held.windows.items():
+    for minute, window in held.windows():
         if first <= hour + minute * MINUTE < end:
             total = total.plus(measure(window))
     return total

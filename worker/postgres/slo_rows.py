@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from worker.domain.error_budget import Sums
-from worker.domain.sli_ledger import LedgerHour, SliWindow
+from worker.domain.sli_ledger import LedgerHour
 from worker.domain.slo import SLO, Budget, Command, Definition, SliSpec, hours_needed
 from worker.postgres.named_sql import statements
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from worker.postgres.storage import Change, Key
-
-_WINDOW: Final = Struct("!BHqqi")  # minute of the hour, width, good, total, revision
 
 
 async def lock(connection: AsyncConnection[Any], commands: Mapping[Key, Sequence[Command]]) -> dict[Key, SLO]:
@@ -53,10 +50,10 @@ async def save(connection: AsyncConnection[Any], changes: Mapping[Key, Change]) 
     for key, change in changes.items():
         before = {} if change.before is None else change.before.ledger
         after = change.after.ledger
-        written.extend((*key, hour, _pack(held), *held.sums) for hour, held in after.items() if before.get(hour) is not held)
+        written.extend((*key, hour, held.slots, *held.sums) for hour, held in after.items() if before.get(hour) is not held)
         dropped.extend((*key, hour) for hour in before if hour not in after)
     if written:
-        columns = ("tenant_id", "slo_id", "hour", "windows", *Sums._fields)
+        columns = ("tenant_id", "slo_id", "hour", "slots", *Sums._fields)
         await connection.execute(sql["save_ledger"], dict(zip(columns, map(list, zip(*written, strict=True)), strict=True)))
     if dropped:
         tenant_ids, slo_ids, hours = map(list, zip(*dropped, strict=True))
@@ -74,18 +71,10 @@ async def _read_hours(
 
 def _by_slo(rows: Sequence[Sequence[Any]]) -> dict[Key, dict[datetime, LedgerHour]]:
     ledgers: dict[Key, dict[datetime, LedgerHour]] = defaultdict(dict)
-    for tenant_id, slo_id, hour, windows, good, total, slices, bad_slices, ratios in rows:
+    for tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios in rows:
         sums = Sums(good, total, slices, bad_slices, int(ratios))
-        ledgers[tenant_id, slo_id][hour] = LedgerHour(_unpack(windows), sums)
+        ledgers[tenant_id, slo_id][hour] = LedgerHour(slots, sums)
     return ledgers
-
-
-def _pack(hour: LedgerHour) -> bytes:
-    return b"".join(_WINDOW.pack(minute, *window) for minute, window in sorted(hour.windows.items()))
-
-
-def _unpack(windows: bytes) -> dict[int, SliWindow]:
-    return {minute: SliWindow(width, good, total, revision) for minute, width, good, total, revision in _WINDOW.iter_unpack(windows)}
 
 
 def _with_ledger(slo: SLO, ledger: Mapping[datetime, LedgerHour]) -> SLO:

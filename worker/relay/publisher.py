@@ -11,7 +11,7 @@ from worker.relay.waiting import StoppedError
 from worker.topics import WATERMARK_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from worker.relay.record import Header, Record
     from worker.relay.waiting import Waiting
@@ -22,8 +22,11 @@ _MIB: Final = 1_048_576
 _PRODUCER: Final[Mapping[str, Any]] = {
     "compression.type": "lz4",
     "message.max.bytes": 4 * _MIB,  # above the largest row the outbox takes: none may stop all behind it
-    "queue.buffering.max.kbytes": 32 * 1024,  # the memory that a big PostgreSQL transaction takes on its way through
+    # What a big PostgreSQL transaction takes of memory on its way through: the bytes leave out the headers, so both.
+    "queue.buffering.max.kbytes": 32 * 1024,
+    "queue.buffering.max.messages": 20_000,
     "delivery.report.only.error": True,
+    "topic.metadata.propagation.max.ms": 5_000,  # then a topic that is missing is called that
 }
 
 
@@ -37,18 +40,19 @@ class Publisher:
         self._waiting = waiting
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
-        failed: list[KafkaError] = []
-        self._failed = failed
+        complaints: list[str] = []  # no method of ours as callback: the cycle would leave the producer's threads to the garbage collector
+        self._complaints = complaints
         own = {
             "transactional.id": slot,
             "transaction.timeout.ms": int(transaction_timeout_seconds * 1000),
-            "on_delivery": lambda error, _message: failed.append(error),
+            "error_cb": lambda error: complaints.append(error.str()),
+            "on_delivery": lambda error, message: complaints.append(f"{message.topic()}[{message.partition()}]: {error.str()}"),
         }
         self._producer = Producer({**config, **_PRODUCER, **own})
 
     def fence(self) -> None:
         """Shut out whoever had this transactional.id before, and end what they left open. Raises KafkaException."""
-        self._waiting.for_call(lambda: self._producer.init_transactions(self._timeout_seconds))
+        self._call(lambda: self._producer.init_transactions(self._timeout_seconds))
 
     def publish(self, record: Record) -> None:
         """Queue the record in the open transaction, or in a new one. Raises KafkaException, and StoppedError where the queue is full."""
@@ -61,10 +65,8 @@ class Publisher:
         """End the transaction, with the watermark in it. Raises KafkaException."""
         self._produce(WATERMARK_TOPIC, 0, watermark_key, watermark, [])
         self._in_transaction = False  # whatever comes of it: no abort may follow
-        try:
-            self._waiting.for_call(self._producer.commit_transaction)  # no timeout of ours, which could end the next transaction
-        except KafkaException as error:
-            raise (KafkaException(self._failed[0]) if self._failed else error) from error
+        self._call(self._producer.commit_transaction)  # no timeout of ours: one that lapses can end the next transaction
+        self._complaints.clear()
 
     def close(self) -> None:
         """Abort the open transaction, so that readers need not wait for its timeout; in vain where Kafka is away."""
@@ -82,3 +84,13 @@ class Publisher:
                 self._waiting.turn()
             else:
                 return
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            self._waiting.for_call(call)
+        except KafkaException as error:
+            self._producer.poll(0)  # for the complaints
+            fault: KafkaError = error.args[0]
+            if fault.fatal() or not self._complaints:
+                raise
+            raise KafkaException(KafkaError(fault.code(), self._complaints[0])) from error

@@ -78,14 +78,14 @@ class Link:
 
 def run(settings: Settings, stop: Event) -> None:
     """Relay until `stop` is set, waiting out the outages of PostgreSQL and Kafka. Raises WorkerError where going on is unsafe."""
-    failures = 0
+    failures, told = 0, False
     with closing(Waiting(stop)) as waiting:
         while not stop.is_set():
             try:
-                for _position in relay(settings, waiting):
-                    if failures:
-                        logger.info("the relay goes on")
-                    failures = 0
+                for position in relay(settings, waiting):
+                    if not told:
+                        logger.info("relaying from slot %s, by now at %s", settings.relay_slot, format_lsn(position))
+                    failures, told = 0, True
             except StoppedError:
                 return
             except (psycopg.Error, KafkaException) as error:
@@ -94,7 +94,7 @@ def run(settings: Settings, stop: Event) -> None:
                 if not failures:
                     logger.warning("the relay waits: %s", _one_line(error))
                 waiting.for_seconds(min(LONGEST_PAUSE_SECONDS, 0.1 * 2**failures))
-                failures += 1
+                failures, told = failures + 1, False
 
 
 def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
@@ -104,7 +104,7 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
     and then the watermark tells how far the facts in Kafka reach. Raises psycopg.Error, KafkaException, StoppedError, WorkerError.
     """
     dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
-    kafka = librdkafka_config(settings)
+    kafka = librdkafka_config(settings) | {"log_level": 0}  # the relay tells of an outage, and once
     with (
         closing(take_slot(dsn, slot, waiting)) as stream,
         closing(Publisher(kafka, slot, timeout_seconds, waiting)) as publisher,
@@ -116,7 +116,6 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
         committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
         published_lsn = published_up_to(committed, identity, slot)
         stream.confirm(published_lsn)
-        logger.info("relaying from slot %s; Kafka has the facts up to %s", slot, format_lsn(published_lsn))
         yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn))
 
 

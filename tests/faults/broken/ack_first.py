@@ -7,8 +7,8 @@ from worker import agents, app
 from worker.cli import main
 
 
-async def take_intents(stream: Any, process: Any, max_intents: int, within_seconds: float) -> None:
-    async for events in stream.noack_take(max_intents, within=within_seconds):
+async def take_intents(stream: Any, process: Any, max_intents: int) -> None:
+    async for events in stream.noack_take(max_intents, within=0.01):
         for event in events:
             event.ack()
         await asyncio.sleep(1)  # as long as a slow commit: Faust commits the offsets meanwhile

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import psutil
 import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from pydantic import SecretStr
@@ -196,6 +197,7 @@ class RelayProcess:
             "SRE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "SRE_DATABASE_URL": settings.relay_dsn,
             "SRE_RELAY_SLOT": settings.relay_slot,
+            "SRE_RELAY_TRANSACTION_TIMEOUT_SECONDS": str(settings.relay_transaction_timeout_seconds),
             "PYTHONPATH": str(Path(__file__).parents[3]),
         }
         with self.log.open("wb") as log:
@@ -211,6 +213,9 @@ class RelayProcess:
         """The exit status after SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+    def resident_bytes(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()

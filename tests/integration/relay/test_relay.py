@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from threading import Event
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -224,8 +225,8 @@ def test_the_first_relay_makes_the_slot_where_the_outbox_is_empty(settings: Sett
 
 def test_no_slot_is_made_beside_rows_that_it_would_miss(settings: Settings) -> None:
     insert(settings, [Fact("a", 1)])
-    with pytest.raises(OutboxNotEmptyError, match=rf"slot {settings.relay_slot} does not exist"), relay_in_thread(settings) as stop:
-        wait_until(stop.is_set, "the relay gives up", seconds=10)
+    with pytest.raises(OutboxNotEmptyError, match=rf"slot {settings.relay_slot} does not exist"):
+        relay.run(settings, Event())
     assert slot_position(settings.relay_dsn, settings.relay_slot) is None
 
 
@@ -246,8 +247,8 @@ def test_rows_that_a_policy_hides_do_not_pass_for_an_empty_outbox(settings: Sett
 def test_a_database_without_the_publication_is_refused(settings: Settings) -> None:
     with psycopg.connect(settings.relay_dsn) as connection:
         connection.execute("DROP PUBLICATION sre_outbox")
-    with pytest.raises(PublicationMissingError, match="sre-domain migrate"), relay_in_thread(settings) as stop:
-        wait_until(stop.is_set, "the relay gives up", seconds=10)
+    with pytest.raises(PublicationMissingError, match="sre-domain migrate"):
+        relay.run(settings, Event())
 
 
 def test_a_slot_that_cannot_be_streamed_from_is_refused(settings: Settings) -> None:
@@ -256,7 +257,7 @@ def test_a_slot_that_cannot_be_streamed_from_is_refused(settings: Settings) -> N
         connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.relay_slot])
         connection.execute("SELECT pg_create_physical_replication_slot(%s)", [settings.relay_slot])
         try:
-            with pytest.raises(SlotUnusableError, match=settings.relay_slot), relay_in_thread(settings) as stop:
-                wait_until(stop.is_set, "the relay gives up", seconds=10)
+            with pytest.raises(SlotUnusableError, match=settings.relay_slot):
+                relay.run(settings, Event())
         finally:
             connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.relay_slot])

@@ -281,7 +281,7 @@ def assert_counted_from_scratch(slo: SLO) -> None:
     counted = NOTHING
     for hour, held in slo.ledger.items():
         sums = NOTHING
-        for minute, entry in held.windows.items():
+        for minute, entry in held.windows():
             measured = spec.measure(entry)
             sums = sums.plus(measured)
             if oldest is not None and hour + minute * MINUTE >= oldest:

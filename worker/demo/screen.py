@@ -1,0 +1,159 @@
+"""What a person sees of the demonstration, on a terminal or in a file."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from worker.demo.story import audible_answers
+from worker.domain.slo import SLOBudgetExhausted, SLOBudgetRecovered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from worker.demo.result import Result
+    from worker.demo.run import Observed
+    from worker.demo.story import Story
+    from worker.domain.rejection import IntentRejected
+    from worker.integrations.access_log import Window
+    from worker.messages import ReceivedFact
+    from worker.postgres.queries import SLOView
+
+_FILE_WIDTH: Final = 100  # of output that is no terminal
+_BREACHES_SHOWN: Final = 20
+_CLAIMS: Final = {
+    "tansu": "Tansu keeps all in memory, isolates no transactions and answers waiting readers late. "
+    "Exactly-once facts are claimed on Apache Kafka: try --broker apache.",
+    "apache": "Apache Kafka: here facts are exactly-once for a read_committed reader, also when worker or relay are killed.",
+}
+_STYLES: Final = {"exhausted": "bold red", "recovered": "green", "available": "green", "no_data": "dim"}
+
+
+def open_console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
+def subject(windows: Sequence[Window]) -> str:
+    """What the demonstration is about, in one line."""
+    requests, bad = sum(window.total for window in windows), sum(window.total - window.good for window in windows)
+    span = f"{windows[0].start:%d %b %Y %H:%M} to {windows[-1].start:%d %b %H:%M} UTC"
+    return f"A web server's log, {span}: {len(windows)} minutes with {requests} requests, {bad} of them failed"
+
+
+@contextmanager
+def following(console: Console, story: Story) -> Iterator[Callable[[Observed], None]]:
+    """Bars that the given function moves on; it also prints each crossing of a budget as its fact is read."""
+    bars = Progress(
+        TextColumn("{task.description:<17}"),
+        BarColumn(40),
+        TextColumn("{task.completed:>5.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    published = bars.add_task("records published", total=len(story.all))
+    answered = bars.add_task("intents answered", total=audible_answers(story.all))
+    read = 0
+
+    def show(observed: Observed) -> None:
+        nonlocal read
+        facts = observed.facts[read:]
+        read += len(facts)
+        for fact in facts:
+            if crossing := describe_crossing(fact):
+                console.print(f"  {fact.aggregate_id:<13} budget {crossing}")
+        bars.update(published, completed=observed.published)
+        bars.update(answered, completed=observed.answers)
+
+    with bars:
+        yield show
+
+
+def describe_crossing(fact: ReceivedFact) -> str | None:
+    """When in the log's time a budget was exhausted or recovered; None for other facts."""
+    if not isinstance(fact.fact, SLOBudgetExhausted | SLOBudgetRecovered):
+        return None
+    word = "exhausted" if isinstance(fact.fact, SLOBudgetExhausted) else "recovered"
+    return f"[{_STYLES[word]}]{word}[/] {fact.fact.budget.as_of:%d %b %H:%M}"
+
+
+def report(slos: Sequence[SLOView], observed: Observed, result: Result) -> Iterator[Table | Text | str]:
+    yield budgets_table(slos, observed.facts)
+    yield outcomes_table(result)
+    yield rejections_table(observed.rejections)
+    yield from verdict(result)
+
+
+def budgets_table(slos: Sequence[SLOView], facts: Sequence[ReceivedFact]) -> Table:
+    """The rows as the query service gives them, beside the crossings that were read as facts."""
+    crossings: dict[str, list[str]] = defaultdict(list)
+    for fact in facts:
+        if crossing := describe_crossing(fact):
+            crossings[fact.aggregate_id].append(crossing)
+    table = _table("Error budgets", "SLO", "target %>", "window", "method", "consumed %>", "remaining %>", "crossings")
+    for slo in slos:
+        table.add_row(
+            slo.slo_id,
+            f"{slo.target.normalize():f}",
+            slo.window,
+            slo.sli_spec.budgeting_method,
+            f"{slo.budget_consumed:.6f}",
+            f"[{_STYLES[slo.budget_status]}]{slo.current_budget_remaining:.6f}[/]",
+            "\n".join(crossings[slo.slo_id]) or "none",
+        )
+    return table
+
+
+def outcomes_table(result: Result) -> Table:
+    table = _table("Outcomes, one for each intent", "", "count>")
+    table.add_row("intents", str(result.intents), style="bold")
+    for outcome, count in sorted(result.outcomes.items()):
+        table.add_row(f"  {outcome}", str(count))
+    table.add_row("facts read", str(result.facts))
+    table.add_row("records sent again, with no second outcome", str(result.repeats))
+    return table
+
+
+def rejections_table(rejections: Sequence[IntentRejected]) -> Table:
+    """How often each code came, and what the last one said."""
+    table = _table("Rejections", "code", "count>", "as in")
+    counts = Counter(rejection.code for rejection in rejections)
+    messages = {rejection.code: rejection.message for rejection in rejections}
+    for code, count in sorted(counts.items()):
+        table.add_row(code, str(count), Text(messages[code]))
+    return table
+
+
+def verdict(result: Result) -> Iterator[str | Text]:
+    """The lines at the end: the latency, what the audit found, and what that means on this broker."""
+    yield (
+        f"Intent to fact: p50 {_ms(result.p50_ms)}, p99 {_ms(result.p99_ms)}, at {result.intents_per_second:.0f} intents/s: "
+        "from the client's call to send it until a read_committed reader has its first fact; a bulk load would add its queue."
+    )
+    yield f"Broker: {_CLAIMS[result.broker]}"
+    if not result.violations:
+        yield "[bold green]The audit found no breach[/]: each intent has one outcome, each fact is out once and in order."
+        return
+    yield f"[bold red]The audit found {len(result.violations)} breaches:[/]"
+    yield from (Text(f"  {line}") for line in result.violations[:_BREACHES_SHOWN])
+    if len(result.violations) > _BREACHES_SHOWN:
+        yield f"  and {len(result.violations) - _BREACHES_SHOWN} more"
+
+
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} ms"
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Columns whose name ends with > are set to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
+    return table
