@@ -34,6 +34,7 @@ from worker.devstack.postgres import PostgresServer, running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.kafka_config import librdkafka_config
 from worker.postgres.migrate import migrate
+from worker.relay.slot import ensure_slot
 from worker.settings import Settings
 from worker.topic_admin import make_topics
 from worker.topics import PARTITIONS, TopicSpec, facts_topic, topic_specs
@@ -65,6 +66,7 @@ class Machine:
             "SRE_RELAY_SLOT": name,
         }
         migrate(dsn)
+        ensure_slot(dsn, name)
         return environment
 
     def start(self, arguments: list[str], environment: Mapping[str, str], log: str) -> subprocess.Popen[str]:
@@ -171,7 +173,7 @@ def summary(results: list[dict[str, Any]], total: int) -> dict[str, Any]:
         return statistics.median(values)
 
     def median_ratio(contender: str) -> float:
-        return statistics.median(result["ours"]["per_second"] / result[contender]["per_second"] for result in results)
+        return float(statistics.median(result["ours"]["per_second"] / result[contender]["per_second"] for result in results))
 
     return {
         "intents": total,

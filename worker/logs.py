@@ -1,15 +1,39 @@
-"""Log lines for the services: one format, on stderr, and none of the chatter of the clients below."""
+"""Log lines for the services: one format, on stderr, and little of the chatter of the clients below."""
+
+from __future__ import annotations
 
 import logging
 import sys
+import time
+from typing import Final
 
-_QUIET = ("faust", "mode", "aiokafka", "librdkafka", "psycopg")
+_CLIENTS: Final = ("faust", "mode", "aiokafka", "librdkafka", "psycopg")
+_SECONDS_BETWEEN_REPEATS: Final = 60.0
+
+
+class _Repeats(logging.Filter):
+    """Lets a client's complaint through once a minute: during an outage it is made for every attempt of every connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] not in _CLIENTS:
+            return True
+        complaint, now = (record.name, str(record.msg)[:40]), time.monotonic()
+        if now - self._last.get(complaint, -_SECONDS_BETWEEN_REPEATS) < _SECONDS_BETWEEN_REPEATS:
+            return False
+        self._last[complaint] = now
+        return True
 
 
 def log_to_stderr() -> None:
     """What the worker and the relay say at INFO, what the libraries below them say at WARNING."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in _QUIET:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Repeats())
+    logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
+_STOP_SECONDS: Final = 10.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,7 +63,8 @@ async def serve(build: Callable[[], faust.App]) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
-    await app.stop()
+    with suppress(TimeoutError):  # Kafka may be away: what was not acknowledged comes again
+        await asyncio.wait_for(app.stop(), _STOP_SECONDS)
     if app.crash_reason is not None:
         raise app.crash_reason
     _LOG.info("stopped")

@@ -2,6 +2,10 @@
 -- Without it the WAL is read and nothing comes: PostgreSQL 18 only warns, in its own log.
 SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = %(publication)s);
 
+-- slot_exists --
+-- Slots are of the whole cluster; one of another database is refused when it is taken.
+SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s);
+
 -- see_every_row --
 -- A row-level policy then makes outbox_is_empty fail where it would hide rows from it.
 SET row_security = off;

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -22,9 +22,12 @@ from pydantic import SecretStr
 from worker.audit import breaches
 from worker.client import publish, read_committed
 from worker.codec import load_codec
+from worker.domain.aggregate import AGGREGATES
 from worker.evidence import gather_evidence, outgoing_topics, to_record
+from worker.relay.slot import ensure_slot
 from worker.settings import Settings
-from worker.topic_admin import partition_counts
+from worker.topic_admin import make_topics, partition_counts
+from worker.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,14 +69,14 @@ class System:
     def publish(self, records: Iterable[Outgoing]) -> int:
         return publish(self.settings, records)
 
-    def count(self, table: str, where: str = "true") -> int:
+    def count(self, table: str, where: LiteralString = "true") -> int:
         with psycopg.connect(self.settings.writer_dsn) as connection:
-            statement = SQL("SELECT count(*) FROM {} WHERE {}").format(Identifier(table), SQL(cast("LiteralString", where)))
+            statement = SQL("SELECT count(*) FROM {} WHERE {}").format(Identifier(table), SQL(where))
             row = connection.execute(statement).fetchone()
         assert row is not None
         return int(row[0])
 
-    def wait_for_outcomes(self, at_least: int, seconds: float = 120, where: str = "true") -> None:
+    def wait_for_outcomes(self, at_least: int, seconds: float = 120, where: LiteralString = "true") -> None:
         def count() -> int:
             return self.count("inbox", where)
 
@@ -95,6 +98,19 @@ class System:
     def logs(self) -> str:
         return "".join(f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.directory.glob("*.log")))
 
+    def end(self) -> None:
+        """Stop the watching reader and every process that was started."""
+        self.stopping.set()
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
     def watch(self) -> None:
         for message in read_committed(self.settings, outgoing_topics(), from_beginning=True, stopped=self.stopping.is_set):
             self.seen.append(to_record(message))
@@ -110,23 +126,16 @@ def running_system(kafka: str, database: str, directory: Path) -> Iterator[Syste
         relay_slot=f"slot_{uuid4().hex}",
         session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
     )
+    make_topics(settings, topic_specs(tuple(AGGREGATES)))
+    ensure_slot(settings.relay_dsn, settings.relay_slot)
     system = System(settings, directory)
     watcher = threading.Thread(target=system.watch, daemon=True)
     watcher.start()
     try:
         yield system
     finally:
-        system.stopping.set()
+        system.end()
         watcher.join(10)
-        for process in system.processes:
-            if process.poll() is None:
-                process.terminate()
-        for process in system.processes:
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

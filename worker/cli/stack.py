@@ -12,6 +12,7 @@ import typer
 from worker.devstack.stack import Broker, running_stack
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate as migrate_database
+from worker.relay.slot import ensure_slot
 from worker.settings import DatabaseSettings, KafkaSettings
 from worker.topic_admin import make_topics
 from worker.topics import PARTITIONS, topic_specs
@@ -30,12 +31,15 @@ DataDir = Annotated[Path, typer.Option(help="Takes the data, the logs, and the s
 
 
 def migrate() -> None:
-    """Bring the database's schema up to date. Refuses a database that a newer version has migrated."""
-    applied = migrate_database(DatabaseSettings.from_environment().migration_dsn)
+    """Bring the database's schema up to date and make the relay's slot. Refuses a database that a newer version has migrated."""
+    settings = DatabaseSettings.from_environment()
+    applied = migrate_database(settings.migration_dsn)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:
         typer.echo("the schema is up to date")
+    if ensure_slot(settings.relay_dsn, settings.relay_slot):
+        typer.echo(f"made replication slot {settings.relay_slot}")
 
 
 def topics(partitions: Partitions = None) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from worker.messages import ReceivedFact
     from worker.settings import Settings
 
-LOG_MINUTES_A_SECOND: Final = 50  # slow enough that an intent does not queue behind those of the minute before
+LOG_MINUTES_A_SECOND: Final = 30  # slow enough that an intent does not queue behind those of the minute before
 
 _POLL_SECONDS: Final = 0.05
 _FIRST_ANSWER_SECONDS: Final = 60  # the worker may still be joining its group
@@ -87,7 +87,7 @@ def play(story: Story, settings: Settings, tick: Callable[[Observed], None]) -> 
 
 
 def _paced(story: Story, observed: Observed, ended: Event) -> Iterator[Outgoing]:
-    """The SLOs; once these are made, the records of each minute together, when they are due. One producer sends all: a new one starts slowly."""
+    """The SLOs; once these are made, each minute's records when they are due. All go through one producer: a new one is slow at first."""
     yield from _sent(story.creations, observed)
     while observed.answers < audible_answers(story.creations):
         if ended.wait(_POLL_SECONDS):

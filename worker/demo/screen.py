@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from worker.demo.story import audible_answers
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 _FILE_WIDTH: Final = 100  # of output that is no terminal
 _BREACHES_SHOWN: Final = 20
 _CLAIMS: Final = {
-    "tansu": "Tansu keeps all in memory, isolates no transactions and answers waiting readers late. "
+    "tansu": "Tansu. It keeps all in memory, isolates no transactions and answers waiting readers late. "
     "Exactly-once facts are claimed on Apache Kafka: try --broker apache.",
-    "apache": "Apache Kafka: here facts are exactly-once for a read_committed reader, also when worker or relay are killed.",
+    "apache": "Apache Kafka. Here facts are exactly-once for a read_committed reader, also when worker or relay are killed.",
 }
 _STYLES: Final = {"exhausted": "bold red", "recovered": "green", "available": "green", "no_data": "dim"}
 
@@ -44,8 +44,8 @@ def open_console() -> Console:
 def subject(windows: Sequence[Window]) -> str:
     """What the demonstration is about, in one line."""
     requests, bad = sum(window.total for window in windows), sum(window.total - window.good for window in windows)
-    span = f"{windows[0].start:%d %b %Y %H:%M} to {windows[-1].start:%d %b %H:%M} UTC"
-    return f"A web server's log, {span}: {len(windows)} minutes with {requests} requests, {bad} of them failed"
+    span = f"{windows[0].start:%a %d %b %Y %H:%M} to {windows[-1].start:%a %d %b %H:%M} UTC"
+    return f"{len(windows)} minutes of a web server's log, {span}: {requests} requests, {bad} failed"
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def describe_crossing(fact: ReceivedFact) -> str | None:
     if not isinstance(fact.fact, SLOBudgetExhausted | SLOBudgetRecovered):
         return None
     word = "exhausted" if isinstance(fact.fact, SLOBudgetExhausted) else "recovered"
-    return f"[{_STYLES[word]}]{word}[/] {fact.fact.budget.as_of:%d %b %H:%M}"
+    return f"[{_STYLES[word]}]{word}[/] {fact.fact.budget.as_of:%a %H:%M}"
 
 
 def report(slos: Sequence[SLOView], observed: Observed, result: Result) -> Iterator[Table | Text | str]:
@@ -97,13 +97,22 @@ def budgets_table(slos: Sequence[SLOView], facts: Sequence[ReceivedFact]) -> Tab
     for fact in facts:
         if crossing := describe_crossing(fact):
             crossings[fact.aggregate_id].append(crossing)
-    table = _table("Error budgets", "SLO", "target %>", "window", "method", "consumed %>", "remaining %>", "crossings")
+    table = _table(
+        "Error budgets, in percent",
+        Column("SLO", no_wrap=True),
+        _number("target"),
+        "window",
+        "method",
+        _number("consumed"),
+        _number("remaining"),
+        "crossings",
+    )
     for slo in slos:
         table.add_row(
             slo.slo_id,
             f"{slo.target.normalize():f}",
             slo.window,
-            slo.sli_spec.budgeting_method,
+            slo.sli_spec.budgeting_method.replace("_", " "),
             f"{slo.budget_consumed:.6f}",
             f"[{_STYLES[slo.budget_status]}]{slo.current_budget_remaining:.6f}[/]",
             "\n".join(crossings[slo.slo_id]) or "none",
@@ -112,7 +121,7 @@ def budgets_table(slos: Sequence[SLOView], facts: Sequence[ReceivedFact]) -> Tab
 
 
 def outcomes_table(result: Result) -> Table:
-    table = _table("Outcomes, one for each intent", "", "count>")
+    table = _table("Outcomes, one for each intent", "", _number("count"))
     table.add_row("intents", str(result.intents), style="bold")
     for outcome, count in sorted(result.outcomes.items()):
         table.add_row(f"  {outcome}", str(count))
@@ -123,7 +132,7 @@ def outcomes_table(result: Result) -> Table:
 
 def rejections_table(rejections: Sequence[IntentRejected]) -> Table:
     """How often each code came, and what the last one said."""
-    table = _table("Rejections", "code", "count>", "as in")
+    table = _table("Rejections", "code", _number("count"), "as in")
     counts = Counter(rejection.code for rejection in rejections)
     messages = {rejection.code: rejection.message for rejection in rejections}
     for code, count in sorted(counts.items()):
@@ -139,7 +148,10 @@ def verdict(result: Result) -> Iterator[str | Text]:
     )
     yield f"Broker: {_CLAIMS[result.broker]}"
     if not result.violations:
-        yield "[bold green]The audit found no breach[/]: each intent has one outcome, each fact is out once and in order."
+        yield (
+            f"[bold green]The audit found no breach[/]: each of {result.intents} intents has one outcome, "
+            f"each of {result.facts} facts is out once and in order."
+        )
         return
     yield f"[bold red]The audit found {len(result.violations)} breaches:[/]"
     yield from (Text(f"  {line}") for line in result.violations[:_BREACHES_SHOWN])
@@ -151,9 +163,9 @@ def _ms(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f} ms"
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Columns whose name ends with > are set to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column.removesuffix(">"), justify="right" if column.endswith(">") else "left")
-    return table
+def _table(title: str, *columns: Column | str) -> Table:
+    return Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def _number(header: str) -> Column:
+    return Column(header, justify="right", no_wrap=True)

@@ -116,7 +116,8 @@ def _jars() -> Path:
         maven = shutil.which("mvn")
         if maven is None:
             raise MissingToolError("Apache Kafka's jars are not in the cache yet, and fetching them needs Maven: no `mvn` on the PATH")
-        arguments = ["--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={empty}"]
+        options = ["--batch-mode", "--quiet", "-Dstyle.color=never", f"-DoutputDirectory={empty}"]
+        arguments = [*options, "--file", str(_POM), "dependency:copy-dependencies"]
         run("fetching Apache Kafka with Maven", [maven, *arguments], empty.with_name("maven.log"))
 
     version = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]

@@ -21,6 +21,7 @@ from worker.devstack.service import Running, Service
 from worker.devstack.tansu import start_tansu, stop_tansu
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate
+from worker.relay.slot import ensure_slot
 from worker.settings import Settings
 from worker.topic_admin import make_topics
 from worker.topics import topic_specs
@@ -76,6 +77,7 @@ def running_stack(broker: Broker, directory: Path) -> Iterator[Stack]:
         try:
             _begin(services, _postgres(data, ports["postgres"]))
             migrate(stack.settings.migration_dsn)
+            ensure_slot(stack.settings.relay_dsn, stack.settings.relay_slot)
             _begin(services, _tansu(data, ports, stack) if broker is Broker.TANSU else _apache(data, ports, stack))
             _begin(services, _command("relay", data, environment))
             _begin(services, _command("worker", data, environment))

@@ -40,12 +40,12 @@ class Publisher:
         self._waiting = waiting
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
-        complaints: list[str] = []  # no method of ours as callback: the cycle would leave the producer's threads to the garbage collector
+        complaints: list[str] = []  # not self in the callbacks: no cycle may keep the producer alive
         self._complaints = complaints
         own = {
             "transactional.id": slot,
             "transaction.timeout.ms": int(transaction_timeout_seconds * 1000),
-            "error_cb": lambda error: complaints.append(error.str()),
+            "error_cb": lambda error: None if error.code() == KafkaError._ALL_BROKERS_DOWN else complaints.append(error.str()),  # noqa: SLF001
             "on_delivery": lambda error, message: complaints.append(f"{message.topic()}[{message.partition()}]: {error.str()}"),
         }
         self._producer = Producer({**config, **_PRODUCER, **own})
@@ -65,15 +65,20 @@ class Publisher:
         """End the transaction, with the watermark in it. Raises KafkaException."""
         self._produce(WATERMARK_TOPIC, 0, watermark_key, watermark, [])
         self._in_transaction = False  # whatever comes of it: no abort may follow
-        self._call(self._producer.commit_transaction)  # no timeout of ours: one that lapses can end the next transaction
+        # No timeout of ours: one that lapses can end the next transaction. No bound method: it would keep the producer alive.
+        self._call(lambda: self._producer.commit_transaction())  # noqa: PLW0108
         self._complaints.clear()
 
     def close(self) -> None:
-        """Abort the open transaction, so that readers need not wait for its timeout; in vain where Kafka is away."""
+        """Abort the open transaction, so that readers need not wait for its timeout, and end the producer's threads.
+
+        A producer that is merely forgotten goes on with what it was at: its init_transactions would fence our successor.
+        """
         with suppress(KafkaException, StoppedError):
             if self._in_transaction:
                 self._waiting.for_call(lambda: self._producer.abort_transaction(_ABORT_SECONDS))
         self._producer.purge()
+        del self._producer  # the only reference, so that it ends here; its close() would wait for what can't be delivered
 
     def _produce(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: list[Header]) -> None:
         while True:

@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg import IsolationLevel, errors
+from psycopg import Error, IsolationLevel, errors
 
 from worker.errors import WorkerError
 from worker.postgres.named_sql import statements
@@ -54,6 +54,21 @@ def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
         connection.close()
         raise
     return stream
+
+
+def ensure_slot(dsn: str, slot: str) -> bool:
+    """Make the slot where there is none, and say whether it was made: before the worker's first commit, so that it misses no fact.
+
+    Raises the errors above, and SlotUnusableError where PostgreSQL refuses.
+    """
+    try:
+        with replication.connect(dsn) as connection:
+            if connection.execute(statements("relay")["slot_exists"], {"slot": slot}).fetchone() == (True,):
+                return False
+        make_slot(dsn, slot)
+    except Error as error:
+        raise SlotUnusableError(f"slot {slot} can't be made: {' '.join(str(error).split())}") from error
+    return True
 
 
 def make_slot(dsn: str, slot: str) -> None:

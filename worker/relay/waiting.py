@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,16 +43,22 @@ class Waiting:
 
     def for_call(self, call: Callable[[], Result]) -> Result:
         """What `call` returns or raises. Raises StoppedError, leaving the call behind, GRACE_SECONDS after a stop was noticed."""
-        outcome: SimpleQueue[Callable[[], Result]] = SimpleQueue()
-        self._calls.put(lambda: outcome.put(_outcome_of(call)))
+        outcome: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]] = SimpleQueue()
+        self._calls.put(lambda: _put_outcome(call, outcome))
         while True:
             try:
-                result = outcome.get(timeout=LOOK_UP_SECONDS)
+                result, fault = outcome.get(timeout=LOOK_UP_SECONDS)
             except Empty:
                 self._meanwhile()
                 self._notice_stop()
             else:
-                return result()
+                break
+        if fault is None:
+            return cast("Result", result)
+        try:
+            raise fault
+        finally:
+            del fault  # a cycle through the traceback would keep alive all that the frames hold
 
     def for_seconds(self, seconds: float) -> None:
         """Sleep, but not past a stop."""
@@ -83,18 +89,11 @@ class Waiting:
             call()
 
 
-def _outcome_of(call: Callable[[], Result]) -> Callable[[], Result]:
-    """A function that gives or raises again what `call` gave or raised."""
+def _put_outcome(call: Callable[[], Result], outcome: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]]) -> None:
     try:
-        result = call()
+        outcome.put((call(), None))
     except BaseException as fault:  # noqa: BLE001 - it belongs to the thread that waits
-        caught = fault
-
-        def raise_again() -> Result:
-            raise caught
-
-        return raise_again
-    return lambda: result
+        outcome.put((None, fault))
 
 
 def _nothing() -> None:

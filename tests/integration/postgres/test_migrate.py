@@ -31,6 +31,7 @@ def blank(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         yield make_conninfo(server, dbname=name)
+        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
         admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
@@ -156,11 +157,15 @@ def test_the_projects_migrations_make_the_partitions_of_the_coming_week(database
     ]
 
 
-def test_the_command_says_what_it_applied(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_what_it_applied_and_makes_the_slot(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = f"slot_{uuid4().hex}"
     monkeypatch.setenv("SRE_DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
     monkeypatch.setenv("SRE_MIGRATE_DATABASE_URL", blank)
-    monkeypatch.setenv("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("SRE_RELAY_DATABASE_URL", blank)
+    monkeypatch.setenv("SRE_RELAY_SLOT", slot)
     first, second = (CliRunner().invoke(app, ["migrate"]) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert first.stdout.splitlines() == [f"applied {migration.name}" for migration in read_migrations(MIGRATIONS)]
+    applied = [f"applied {migration.name}" for migration in read_migrations(MIGRATIONS)]
+    assert first.stdout.splitlines() == [*applied, f"made replication slot {slot}"]
     assert second.stdout.splitlines() == ["the schema is up to date"]
+    assert rows(blank, "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()") == [(slot,)]

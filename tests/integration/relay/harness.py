@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import uuid4
 
 import psutil
@@ -68,8 +68,9 @@ def facts_of(aggregates: Iterable[str], versions: Iterable[int]) -> list[Fact]:
 
 
 def insert_facts(connection: psycopg.Connection[Any], facts: Sequence[Fact]) -> None:
-    columns = [[fact.ce_id for fact in facts], *map(list, zip(*facts, strict=True)), [fact.partition for fact in facts]]
-    connection.execute(INSERT_FACTS, [FACTS, TIME, *columns])
+    ids, partitions = [fact.ce_id for fact in facts], [fact.partition for fact in facts]
+    aggregates, versions = [fact.aggregate for fact in facts], [fact.version for fact in facts]
+    connection.execute(INSERT_FACTS, [FACTS, TIME, ids, aggregates, versions, partitions])
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -106,7 +107,9 @@ def read_topic(kafka: str, topic: str = FACTS, *, committed: bool = True) -> lis
 
 
 def headers_of(message: Message) -> dict[str, str]:
-    return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in message.headers() or []}
+    headers = cast("list[tuple[str, bytes]]", message.headers())
+    assert len({name for name, _value in headers}) == len(headers), "a header is repeated"
+    return {name: value.decode() for name, value in headers}
 
 
 def fact_in(message: Message) -> Fact:
@@ -141,10 +144,9 @@ def wait_for_facts(kafka: str, expected: Sequence[Fact], seconds: float = 60) ->
 def slot_position(database: str, slot: str) -> tuple[int, bool] | None:
     """Confirmed position, and whether a relay streams; None where there is no such slot."""
     with psycopg.connect(database) as connection:
-        found = connection.execute(
+        return connection.execute(
             "SELECT (confirmed_flush_lsn - '0/0')::bigint, active FROM pg_replication_slots WHERE slot_name = %s", [slot]
         ).fetchone()
-    return found
 
 
 def current_lsn(connection: psycopg.Connection[Any]) -> int:

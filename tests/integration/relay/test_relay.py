@@ -13,7 +13,6 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.integration.relay.harness import (
-    FACTS,
     TIME,
     Fact,
     current_lsn,

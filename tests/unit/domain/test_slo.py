@@ -209,7 +209,7 @@ SPECS = st.sampled_from(
 MINUTES = st.one_of(st.integers(0, 130), st.integers(0, 9 * 1440), st.integers(0, 45 * 1440))
 COUNTS = st.integers(0, 1000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 WINDOWS = st.builds(
-    lambda minutes, width, counts, revision: window(T0 + minutes * MINUTE, width, *counts, revision),
+    lambda minutes, width, counts, revision: window(T0 + minutes * MINUTE, width, counts[0], counts[1], revision),
     MINUTES,
     st.sampled_from([60, 300]),
     COUNTS,

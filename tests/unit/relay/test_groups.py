@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from struct import pack
 from threading import Event
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,6 +16,9 @@ from worker.relay.relay import Group, Link, publish_pending, relay_groups
 from worker.relay.replication import Keepalive
 from worker.relay.waiting import StoppedError, Waiting
 from worker.relay.watermark import Watermark, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 OUTBOX = 1
 
@@ -70,8 +72,7 @@ class Scene:
 
     def link(self, waiting: Waiting) -> Link:
         stream, publisher = Stream(self.arrivals, self.stop, self.log), Publisher(self.log)
-        makers = {OUTBOX: make_record}
-        return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, makers)
+        return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, {OUTBOX: make_record})
 
     def play(self) -> list[object]:
         with closing(Waiting(self.stop)) as waiting:
