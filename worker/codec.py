@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
@@ -119,12 +120,22 @@ _CONVERTERS: dict[type, Callable[[Any], Any] | None] = {}
 
 def _converter(datatype: type) -> Callable[[Any], Any] | None:
     if is_dataclass(datatype):
-        names = tuple(field.name for field in fields(datatype))
-        return lambda value: {name: _as_avro(getattr(value, name)) for name in names}
+        return _record_converter(datatype)
     if issubclass(datatype, tuple):
         return lambda value: [_as_avro(item) for item in value]
     scalars: dict[type, Callable[[Any], Any]] = {datetime: _micros, Decimal: _unscaled_bytes}
     return scalars.get(datatype)
+
+
+def _record_converter(datatype: type) -> Callable[[Any], dict[str, Any]]:
+    names = tuple(field.name for field in fields(datatype))
+    values_of = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+    plain = (int, str, bytes, bool, type(None))
+
+    def convert(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any value of the domain
+        return {name: item if type(item) in plain else _as_avro(item) for name, item in zip(names, values_of(value), strict=True)}
+
+    return convert
 
 
 def _micros(time: datetime) -> int:

@@ -99,12 +99,11 @@ def overlapping(ledger: Ledger, start: datetime, width_seconds: int) -> datetime
     return None
 
 
-def put(ledger: Ledger, start: datetime, window: SliWindow, measure: Measure) -> Ledger:
+def put(ledger: Ledger, start: datetime, window: SliWindow, replaced: SliWindow | None, measure: Measure) -> Ledger:
     """The ledger with this window in place of the one that started there."""
     hour = hour_of(start)
     before = ledger.get(hour, EMPTY_HOUR)
     sums = before.sums.plus(measure(window))
-    replaced = before.at(start.minute)
     if replaced is not None:
         sums = sums.minus(measure(replaced))
     return {**ledger, hour: before.with_window(start.minute, window, sums)}

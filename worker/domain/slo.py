@@ -298,7 +298,7 @@ def _record(slo: SLO, command: RecordSLIWindow) -> Outcome:
     if other is not None:
         return Rejection(RejectionCode.SLI_WINDOW_OVERLAP, f"the window stored at {format_rfc3339(other)} shares an instant with this one")
     as_of = _later_end(slo.budget.as_of, command)
-    budget = _budget(slo.definition, _count(slo, command, as_of), as_of)
+    budget = _budget(slo.definition, _count(slo, command, stored, as_of), as_of)
     recorded = SLIWindowRecorded(
         start=command.start,
         width_seconds=command.width_seconds,
@@ -334,14 +334,14 @@ def _later_end(as_of: datetime | None, window: RecordSLIWindow | SLIWindowRecord
     return end if as_of is None or end > as_of else as_of
 
 
-def _count(slo: SLO, window: RecordSLIWindow | SLIWindowRecorded, as_of: datetime) -> Sums:
-    """The sums once this window is in and the window of the SLO has rolled on to `as_of`."""
+def _count(slo: SLO, window: RecordSLIWindow | SLIWindowRecorded, replaced: SliWindow | None, as_of: datetime) -> Sums:
+    """The sums once this window is in, in place of the one it replaces, and the window of the SLO has rolled on to `as_of`."""
     measured = slo.definition.sli_spec.measure
     counted = slo.counted
     if slo.budget.as_of is not None and as_of > slo.budget.as_of:
         rolled_out = total_between(slo.ledger, slo.budget.as_of - slo.length, as_of - slo.length, measured)
-        counted = counted.minus(rolled_out)
-    replaced = window_at(slo.ledger, window.start)
+        if rolled_out is not NOTHING:
+            counted = counted.minus(rolled_out)
     if replaced is not None:
         counted = counted.minus(measured(replaced))
     return counted.plus(measured(SliWindow(window.width_seconds, window.good, window.total, window.revision)))
@@ -397,8 +397,9 @@ def evolve(slo: SLO | None, fact: Fact, context: Context) -> SLO:
         case SLIWindowRecorded(budget=budget):
             as_of = _later_end(slo.budget.as_of, fact)
             window = SliWindow(fact.width_seconds, fact.good, fact.total, fact.revision)
-            ledger = put(slo.ledger, fact.start, window, slo.definition.sli_spec.measure)
-            counted = _count(slo, fact, as_of)
+            replaced = window_at(slo.ledger, fact.start)
+            ledger = put(slo.ledger, fact.start, window, replaced, slo.definition.sli_spec.measure)
+            counted = _count(slo, fact, replaced, as_of)
             return SLO(version, slo.created_at, updated_at, slo.definition, budget, slo.measured_from, counted, prune(ledger, as_of))
         case SLOBudgetExhausted() | SLOBudgetRecovered():
             return replace(slo, version=version, updated_at=updated_at)
