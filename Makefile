@@ -35,7 +35,7 @@ bench: .venv ## One table: an empty Faust agent, this worker end to end, the tex
 
 N ?= 20
 soak: .venv ## The crash tests N times in a row
-	$(BIN)/python -m pytest tests/faults --count-crashes=$(N) -k crash
+	CRASH_RUNS=$(N) $(BIN)/python -m pytest tests/faults -k crash
 
 clean: ## Remove what was built
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

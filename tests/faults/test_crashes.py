@@ -92,6 +92,28 @@ def test_crash_of_worker_and_relay_twice_each_loses_and_doubles_nothing(system: 
     assert system.breaches(system.seen) == []
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("run", range(CRASH_RUNS))
+def test_crash_and_coming_and_going_of_two_workers_loses_and_doubles_nothing(system: System, run: int) -> None:  # noqa: ARG001 - a number
+    records, outcomes = workload(12_000)
+    system.publish(records)
+    system.start("relay")
+    first = system.start("worker")
+    system.wait_for_outcomes(outcomes // 5)
+    second = system.start("worker")  # takes over half of the partitions while the first is busy
+    system.wait_for_outcomes(outcomes * 2 // 5)
+    first.terminate()
+    system.wait_for_outcomes(outcomes * 3 // 5)
+    system.start("worker")
+    system.wait_for_outcomes(outcomes * 4 // 5)
+    system.kill(second)
+    system.wait_for_outcomes(outcomes)
+    system.wait_until_published()
+    assert first.wait(15) == 0
+    assert system.breaches() == []
+    assert system.breaches(system.seen) == []
+
+
 def test_break_without_dedupe_is_seen(system: System) -> None:
     records, _ = workload(3_000)
     system.publish(records)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -70,7 +71,7 @@ def _demonstrate(broker: Broker, directory: Path, out: Path, console: Console, b
         with screen.following(console, story) as show:
 
             def tick(observed: Observed) -> None:
-                stack.tend(console.print)
+                stack.tend(partial(console.print, markup=False))
                 show(observed)
 
             observed, evidence = play(story, stack.settings, tick)
@@ -80,7 +81,7 @@ def _demonstrate(broker: Broker, directory: Path, out: Path, console: Console, b
             console.print(part)
     console.print(f"{result.seconds:.1f} s from start to result; its figures are in {out}")
     if result.violations:
-        raise DemonstrationFailedError(f"the audit found {len(result.violations)} breaches")
+        raise DemonstrationFailedError(f"breaches found by the audit: {len(result.violations)}")
 
 
 def _read_slos(stack: Stack) -> tuple[SLOView, ...]:

@@ -45,7 +45,7 @@ def subject(windows: Sequence[Window]) -> str:
     """What the demonstration is about, in one line."""
     requests, bad = sum(window.total for window in windows), sum(window.total - window.good for window in windows)
     span = f"{windows[0].start:%a %d %b %Y %H:%M} to {windows[-1].start:%a %d %b %H:%M} UTC"
-    return f"{len(windows)} minutes of a web server's log, {span}: {requests} requests, {bad} failed"
+    return f"{len(windows)} minutes of a web log, {span}: {requests} requests, {bad} failed"
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def verdict(result: Result) -> Iterator[str | Text]:
             f"each of {result.facts} facts is out once and in order."
         )
         return
-    yield f"[bold red]The audit found {len(result.violations)} breaches:[/]"
+    yield f"[bold red]Breaches found by the audit: {len(result.violations)}[/]"
     yield from (Text(f"  {line}") for line in result.violations[:_BREACHES_SHOWN])
     if len(result.violations) > _BREACHES_SHOWN:
         yield f"  and {len(result.violations) - _BREACHES_SHOWN} more"

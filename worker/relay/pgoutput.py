@@ -9,6 +9,8 @@ from __future__ import annotations
 from struct import Struct, error
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from worker.errors import WorkerError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -22,7 +24,7 @@ _FIELD: Final = Struct("!BI")
 _NULL, _BINARY = ord("n"), ord("b")
 
 
-class ProtocolError(ValueError):
+class ProtocolError(WorkerError):
     """The bytes are no message of pgoutput as this relay asks for it."""
 
 

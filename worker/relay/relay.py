@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 MAX_GROUP_ROWS: Final = 10_000  # a group ends at the first commit after so many
 MESSAGES_A_TURN: Final = 1_000
 IDLE_SECONDS: Final = 0.25
-LONGEST_PAUSE_SECONDS: Final = 5.0
+PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # after the first failure, the second, …, and every later one
 
-_LOST: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._INVALID_ARG)  # noqa: SLF001
+_FINAL: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._INVALID_ARG)  # noqa: SLF001
 
 
 class RelayRefusedError(WorkerError):
@@ -93,7 +93,7 @@ def run(settings: Settings, stop: Event) -> None:
                     raise RelayRefusedError(f"the relay of slot {settings.relay_slot} can't go on: {_one_line(error)}") from error
                 if not failures:
                     logger.warning("the relay waits: %s", _one_line(error))
-                waiting.for_seconds(min(LONGEST_PAUSE_SECONDS, 0.1 * 2**failures))
+                waiting.for_seconds(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
                 failures, told = failures + 1, False
 
 
@@ -183,7 +183,7 @@ def _is_final(error: psycopg.Error | KafkaException) -> bool:
     """Whether a new try of this process can't mend it."""
     if isinstance(error, KafkaException):
         fault: KafkaError = error.args[0]
-        return fault.fatal() or fault.code() in _LOST
+        return fault.fatal() or fault.code() in _FINAL
     return isinstance(error, psycopg.ProgrammingError)
 
 

@@ -51,7 +51,7 @@ def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
             waiting.turn()
             stream = waiting.for_call(lambda: _start_or_make(connection, dsn, slot))
     except BaseException:
-        connection.close()
+        waiting.for_call(connection.close)  # behind a call that was left behind, which still uses the connection
         raise
     return stream
 

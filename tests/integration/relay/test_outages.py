@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.integration.relay.harness import (
     current_lsn,
@@ -198,6 +199,25 @@ def test_kafka_away_for_longer_than_a_transaction_may_take_is_waited_out(
             start_kafka(own_kafka.directory, own_kafka.port, own_kafka.controller_port)
         wait_for_facts(own_kafka.bootstrap_servers, facts)
     assert_one_outage(caplog, "Kafka")
+
+
+def test_a_kafka_that_hangs_does_not_cost_the_relay_its_slot(own_kafka: KafkaBroker, database: str) -> None:
+    facts = facts_of(AGGREGATES, range(1, 5))
+    settings = settings_for(own_kafka.bootstrap_servers, database)
+    make_slot(database, settings.relay_slot)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {conninfo_to_dict(database)['dbname']} SET wal_sender_timeout = '3s'")
+        sender = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
+        with relay_in_thread(settings):
+            wait_until_streaming(settings)
+            wait_until(lambda: (slot_position(database, settings.relay_slot) or (0, False))[0] > 0, "the relay is past its start")
+            before = connection.execute(sender, [settings.relay_slot]).fetchone()
+            own_kafka.process.send_signal(signal.SIGSTOP)
+            insert_facts(connection, facts)
+            time.sleep(7)  # twice the WAL sender's patience
+            own_kafka.process.send_signal(signal.SIGCONT)
+            wait_for_facts(own_kafka.bootstrap_servers, facts)
+            assert connection.execute(sender, [settings.relay_slot]).fetchone() == before
 
 
 def test_a_restart_of_postgresql_is_waited_out(

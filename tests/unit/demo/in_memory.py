@@ -1,0 +1,111 @@
+"""The demonstration's story, played through the real decisions without a server: what clients would observe, and the evidence of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tests.support.records import CODEC, NOW, Topic
+from worker.audit import Evidence, Outcome, header_values
+from worker.decisions import Decisions
+from worker.demo.run import Observed
+from worker.domain.aggregate import SLO
+from worker.domain.rejection import IntentRejected, RecordHeader, Violation
+from worker.emission import Emitter
+from worker.messages import ReceivedFact
+from worker.partitioner import partition_of
+from worker.pipeline import decide
+from worker.receiving import receive
+from worker.topics import PARTITIONS, REJECTED_TOPIC, facts_topic, intents_topic
+
+if TYPE_CHECKING:
+    from worker.demo.story import Story
+    from worker.envelope import Record
+    from worker.postgres.outbox import OutboxRow
+
+COUNTS = {facts_topic("slo"): PARTITIONS, REJECTED_TOPIC: PARTITIONS}
+LATENCY_SECONDS = 0.25
+
+
+def perform(story: Story) -> tuple[Observed, Evidence]:
+    """Every intent is sent one second after the one before, and its first fact comes LATENCY_SECONDS later."""
+    topic = Topic(intents_topic("slo"))
+    records = [
+        topic.append_raw(asked.record.key, asked.record.value, asked.record.headers, partition=partition_of(asked.record.key, PARTITIONS))
+        for asked in story.all
+    ]
+    decisions = Decisions("slo", Emitter(CODEC, COUNTS), {}, {})
+    for record in records:
+        decide(receive(record, SLO, CODEC, NOW, timedelta(days=30)), decisions, SLO)
+    outgoing: dict[str, Topic] = {name: Topic(name) for name in COUNTS}
+    published = [
+        outgoing[row.topic].append_raw(row.key, row.payload, headers_of(row), partition=row.partition) for row in decisions.outbox_rows
+    ]
+    outcomes = [
+        Outcome(
+            row.tenant_id,
+            row.intent_id,
+            row.content_hash,
+            topic.name,
+            row.partition,
+            row.offset,
+            row.outcome,
+            row.code,
+            [UUID(fact_id) for fact_id in row.fact_ids.strip("{}").split(",") if fact_id],
+        )
+        for row in decisions.inbox_rows
+    ]
+    states = {("slo", *key): change.after for key, change in decisions.changes().items()}
+    evidence = Evidence(records, published, outcomes, [row.id for row in decisions.outbox_rows], states, COUNTS)
+    return observe(story, published), evidence
+
+
+def observe(story: Story, published: list[Record]) -> Observed:
+    observed = Observed(published=len(story.all), records=published)
+    for second, asked in enumerate(story.all):
+        observed.sent_at.setdefault(asked.intent_id, float(second))
+    for record in published:
+        if record.topic == REJECTED_TOPIC:
+            observed.rejections.append(rejection_of(record))
+        else:
+            fact = fact_of(record)
+            observed.facts.append(fact)
+            observed.first_fact_at.setdefault(fact.causation_id, observed.sent_at[fact.causation_id] + LATENCY_SECONDS)
+    return observed
+
+
+def fact_of(record: Record) -> ReceivedFact:
+    headers = header_values(record)
+    name = headers["ce_type"].rpartition(".")[2]
+    return ReceivedFact(
+        headers["ce_id"],
+        headers["ce_tenantid"],
+        headers["ce_aggregatetype"],
+        headers["ce_aggregateid"],
+        int(headers["ce_aggregateversion"]),
+        headers["ce_time"],
+        headers["ce_causationid"],
+        SLO.facts[name].validate_python(CODEC.decode(name, record.value or b"")),
+    )
+
+
+def rejection_of(record: Record) -> IntentRejected:
+    fields = CODEC.decode("IntentRejected", record.value or b"")
+    headers = tuple(RecordHeader(**header) for header in fields.pop("headers"))
+    violations = tuple(Violation(**violation) for violation in fields.pop("violations"))
+    return IntentRejected(**fields, headers=headers, violations=violations)
+
+
+def headers_of(row: OutboxRow) -> list[tuple[str, bytes]]:
+    values = {
+        "ce_id": str(row.id),
+        "ce_type": row.type,
+        "ce_time": row.ce_time,
+        "ce_tenantid": row.tenant_id,
+        "ce_causationid": row.causation_id,
+        "ce_aggregatetype": row.aggregatetype,
+        "ce_aggregateid": row.aggregateid,
+        "ce_aggregateversion": None if row.aggregate_version is None else str(row.aggregate_version),
+    }
+    return [(name, value.encode()) for name, value in values.items() if value is not None]
