@@ -15,7 +15,7 @@ from worker.domain.aggregate import AGGREGATES, Aggregate
 from worker.emission import Emitter
 from worker.pipeline import Intake
 from worker.postgres.connection import UnitOpener
-from worker.postgres.storage import STORAGES
+from worker.postgres.storages import STORAGES
 from worker.recovery import process_reliably
 from worker.registry import writer_of_id
 from worker.topics import intents_topic

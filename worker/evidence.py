@@ -11,7 +11,7 @@ from worker.client import read_committed
 from worker.domain.aggregate import AGGREGATES
 from worker.envelope import Record
 from worker.postgres.named_sql import statements
-from worker.postgres.storage import STORAGES
+from worker.postgres.storages import STORAGES
 from worker.topics import REJECTED_TOPIC, facts_topic, intents_topic
 
 if TYPE_CHECKING:

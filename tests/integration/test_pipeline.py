@@ -20,7 +20,7 @@ from worker.domain.outcome import Context
 from worker.emission import Emitter
 from worker.pipeline import Intake, process_batch
 from worker.postgres.connection import UnitOpener
-from worker.postgres.storage import STORAGES
+from worker.postgres.storages import STORAGES
 from worker.recovery import process_reliably
 
 if TYPE_CHECKING:

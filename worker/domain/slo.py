@@ -185,9 +185,6 @@ class SLO:
         return None if self.budget.as_of is None else self.budget.as_of - self.length
 
 
-# --- What can be said without stored state
-
-
 def check(command: Command, context: Context) -> Rejection | None:
     """The rules that need nothing stored, in the contract's order; None where all hold."""
     match command:
@@ -244,9 +241,6 @@ def _check_window(command: RecordSLIWindow, context: Context) -> Rejection | Non
 
 def _exceeds(start: datetime, width_seconds: int, latest: datetime) -> bool:
     return latest - start < timedelta(seconds=width_seconds)  # no sum that could leave the years of datetime
-
-
-# --- Decisions
 
 
 def decide(slo: SLO | None, command: Command, context: Context) -> Outcome:
@@ -368,9 +362,6 @@ def hours_needed(slo: SLO | None, commands: Iterable[Command]) -> set[datetime]:
         for behind in {slo.length, KEPT}:
             hours.update(hours_between(as_of - behind, min(newest - behind, as_of)))
     return hours
-
-
-# --- Folding
 
 
 def evolve(slo: SLO | None, fact: Fact, context: Context) -> SLO:

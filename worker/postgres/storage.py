@@ -1,11 +1,9 @@
-"""How an aggregate's state is locked, read and written; each aggregate brings one module of two functions."""
+"""How an aggregate's state is locked, read and written; each aggregate brings one module with these three functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-from worker.postgres import slo_rows
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,6 +32,3 @@ class Storage:
     lock: Callable[[AsyncConnection[Any], Mapping[Key, Sequence[Any]]], Awaitable[dict[Key, Any]]]
     save: Callable[[AsyncConnection[Any], Mapping[Key, Change]], Awaitable[None]]
     read_all: Callable[[AsyncConnection[Any]], Awaitable[dict[Key, Any]]]
-
-
-STORAGES: Final[Mapping[str, Storage]] = {"slo": Storage(slo_rows.lock, slo_rows.save, slo_rows.read_all)}
