@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -95,7 +94,10 @@ def to_outgoing(intent: Intent, codec: Codec) -> Outgoing:
 
 
 def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
-    """Send the records in their order and wait until Kafka has acknowledged all. Raises BusError where one is not."""
+    """Send the records in their order and wait until Kafka has acknowledged all.
+
+    Raises BusError where one is not, and before anything is sent where Kafka is away or a topic does not exist.
+    """
     failures: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:
@@ -112,7 +114,11 @@ def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
         }
     )
     count = 0
+    known: set[str] = set()
     for record in records:
+        if record.topic not in known:
+            _partitions(producer, [record.topic])
+            known.add(record.topic)
         while True:
             try:
                 producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered)
@@ -142,6 +148,7 @@ def read_committed(
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 50,  # how long a broker may hold back the answer that there is nothing new
     }
     consumer = Consumer(librdkafka_config(settings) | config)
     try:
@@ -164,10 +171,9 @@ def read_committed(
         consumer.close()
 
 
-def _partitions(consumer: Consumer, topics: Sequence[str]) -> list[tuple[str, int]]:
-    deadline = time.monotonic() + _METADATA_TIMEOUT_SECONDS
+def _partitions(client: Consumer | Producer, topics: Sequence[str]) -> list[tuple[str, int]]:
     try:
-        found = consumer.list_topics(timeout=max(0.1, deadline - time.monotonic())).topics
+        found = client.list_topics(timeout=_METADATA_TIMEOUT_SECONDS).topics
     except KafkaException as error:
         raise BusError(f"Kafka does not answer: {error.args[0].str()}") from None
     missing = [topic for topic in topics if topic not in found]

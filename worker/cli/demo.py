@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import psycopg
 import typer
 
-from worker.cli.stack import ChosenBroker, _stop_on_signals
+from worker.cli.stack import ChosenBroker, stop_on_signals
 from worker.codec import load_codec
 from worker.demo import screen
 from worker.demo.figures import read_figures
@@ -50,7 +50,7 @@ def demo(broker: ChosenBroker = Broker.TANSU, out: Out = Path("build/demo.json")
     The minutes of a web server's log are recorded on SLOs of several kinds, with faulty intents among them. Status 1: a check failed.
     """
     began = time.monotonic()
-    _stop_on_signals()
+    stop_on_signals()
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)  # what it tries again while the broker starts
     console = screen.open_console()
     try:

@@ -57,7 +57,7 @@ def topics(partitions: Partitions = None) -> None:
 
 def dev(broker: ChosenBroker = Broker.TANSU, data_dir: DataDir = Path(".sre-domain")) -> None:
     """Run PostgreSQL, a broker, the worker and the relay here, until Ctrl-C."""
-    _stop_on_signals()
+    stop_on_signals()
     try:
         with running_stack(broker, data_dir) as stack:
             _say_what_runs(stack)
@@ -77,7 +77,7 @@ def _say_what_runs(stack: Stack) -> None:
     typer.echo("Ctrl-C stops it all")
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """Turn the first of them into KeyboardInterrupt and ignore those that follow, so that nothing interrupts the stopping."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, story: Story) -> Run:
             "play": play,
             "tell": lambda *_: story,
             "_read_slos": lambda _: (),
-            "_stop_on_signals": lambda: None,
+            "stop_on_signals": lambda: None,
         }.items():
             monkeypatch.setattr(demo, name, stand_in)
         with pytest.raises(SystemExit) as ended:

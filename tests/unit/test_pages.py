@@ -1,0 +1,42 @@
+"""The pages about the project name what exists: files, links, commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "examples/README.md"]
+EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0003_pre_add_slo_ticket.sql"}  # of what a contributor would make
+PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def anchors(page: str) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(("page", "link"), [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)]*)\)", text_of(page))])
+def test_a_link_leads_somewhere(page: str, link: str) -> None:
+    if link.startswith("https://"):
+        return
+    target, _, anchor = link.partition("#")
+    file = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+    assert file.exists()
+    assert not anchor or anchor in anchors(file.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize(("page", "path"), [(page, path) for page in PAGES for path in PATH.findall(text_of(page))])
+def test_a_file_that_is_named_exists(page: str, path: str) -> None:
+    assert page
+    assert (ROOT / path).exists() or path in EXAMPLES
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_is_made_by_the_command_that_is_given(lock: str) -> None:
+    command = text_of(lock).splitlines()[1].removeprefix("#").strip()
+    assert command in text_of("CONTRIBUTING.md").splitlines()
