@@ -2,39 +2,42 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo dev test lint bench soak clean
+.PHONY: help .venv demo dev test lint bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## This list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-.venv: requirements.lock requirements-dev.lock pyproject.toml
+.venv: .venv/installed
+
+# A stamp and not the directory, which is there as soon as an installation that may fail has begun.
+.venv/installed: requirements.lock requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sre-domain needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	@touch .venv
+	@touch $@
 
-demo: .venv ## The main job on real traffic: embedded stack, error budgets, every outcome checked
+demo: .venv/installed ## The main job on real traffic: embedded stack, error budgets, every outcome checked
 	$(BIN)/sre-domain demo
 
-dev: .venv ## The embedded stack, until Ctrl-C
+dev: .venv/installed ## The embedded stack, until Ctrl-C
 	$(BIN)/sre-domain dev
 
-test: .venv ## All tests, on a real PostgreSQL and a real Apache Kafka
+test: .venv/installed ## All tests, on a real PostgreSQL and a real Apache Kafka
 	$(BIN)/python -m pytest
 
-lint: .venv ## ruff, mypy --strict, import-linter
+lint: .venv/installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv ## One table: an empty Faust agent, this worker end to end, the textbook worker
+bench: .venv/installed ## One table: an empty Faust agent, this worker end to end, the textbook worker
 	$(BIN)/python -m bench
 
 N ?= 20
-soak: .venv ## The crash tests N times in a row
+soak: .venv/installed ## The crash tests N times in a row
 	CRASH_RUNS=$(N) $(BIN)/python -m pytest tests/faults -k crash
 
 clean: ## Remove what was built

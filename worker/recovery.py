@@ -82,9 +82,7 @@ class _OutageLog:
         error = state.outcome.exception() if state.outcome is not None else None
         if not self._out and error is not None and is_outage(error):
             self._out = True
-            _LOG.warning(
-                "waiting, and nothing is lost: %s", str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            )
+            _LOG.warning("waiting, and nothing is lost: %s", " ".join(str(error).split()) or repr(error))
 
     def ended(self) -> None:
         if self._out:

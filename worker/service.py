@@ -32,6 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 def run_worker(settings: Settings) -> None:
     """Return after SIGTERM or SIGINT; raise whatever crashed the app."""
+    _LOG.info("starting, with Kafka at %s", settings.kafka_bootstrap_servers)
     emitted_to = [*(facts_topic(name) for name in AGGREGATES), REJECTED_TOPIC]
     read_from = [intents_topic(name) for name in AGGREGATES]
     partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])

@@ -61,6 +61,27 @@ CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
 
 CREATE PUBLICATION sre_outbox FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root = true);
 
+CREATE FUNCTION create_partition(parent text, bound_column text, first timestamp, past timestamp, bound_suffix text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    part text := format('%s_%s', parent, to_char(first, 'YYYYMMDD'));
+    lower_bound text := format('(%L%s)', first, bound_suffix);
+    upper_bound text := format('(%L%s)', past, bound_suffix);
+BEGIN
+    IF to_regclass(part) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    -- Rows that came before their partition did lie in the default one, which must not hold them when it is attached.
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+    EXECUTE format(
+        'WITH moved AS (DELETE FROM %1$I WHERE %2$I >= %3$s AND %2$I < %4$s RETURNING *) INSERT INTO %5$I SELECT * FROM moved',
+        parent || '_default', bound_column, lower_bound, upper_bound, part
+    );
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', parent, part, lower_bound, upper_bound);
+END $$;
+COMMENT ON FUNCTION create_partition IS 'Makes one partition, unless it exists, and moves in what lies in the default partition.';
+
 CREATE FUNCTION create_partitions(as_of timestamptz, days_ahead integer) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -70,12 +91,10 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('sre_domain.create_partitions'));
     FOR d IN SELECT first_day + i FROM generate_series(0, days_ahead) AS i LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS outbox_%s PARTITION OF outbox FOR VALUES FROM (%L) TO (%L)',
-                       to_char(d, 'YYYYMMDD'), d, d + 1);
+        PERFORM create_partition('outbox', 'timestamp', d, d + 1, '::timestamp');
     END LOOP;
     FOR d IN SELECT first_week + 7 * i FROM generate_series(-5, days_ahead / 7 + 1) AS i LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS inbox_%s PARTITION OF inbox FOR VALUES FROM (%L) TO (%L)',
-                       to_char(d, 'YYYYMMDD'), d::timestamp AT TIME ZONE 'utc', (d + 7)::timestamp AT TIME ZONE 'utc');
+        PERFORM create_partition('inbox', 'ce_time', d, d + 7, '::timestamp AT TIME ZONE ''utc''');
     END LOOP;
 END $$;
 COMMENT ON FUNCTION create_partitions IS 'Makes the partitions of inbox (five weeks back and ahead) and outbox that are missing.';

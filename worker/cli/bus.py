@@ -40,7 +40,7 @@ class LineError(WorkerError):
 
 
 def publish(
-    file: Annotated[typer.FileText, typer.Argument(help="JSON lines {type, tenant, key, data, id?, time?}; - reads standard input.")],
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="JSON lines {type, tenant, key, data, id?, time?}; - reads standard input.")],
 ) -> None:
     """Send intents. All lines are validated first: where one is wrong, each fault is named and nothing is sent."""
     only_errors_of_ours()
@@ -51,12 +51,15 @@ def publish(
         if not line.strip():
             continue
         try:
-            records.append(outgoing_from_line(line, codec))
+            records.append(outgoing_from_line(line.decode(), codec))
+        except UnicodeError:
+            faults.append(f"line {number}: is not UTF-8, or holds half a surrogate pair")
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     if faults:
         raise LineError("\n".join(faults))
-    typer.echo(f"{publish_records(settings, records)} intents published", err=True)
+    count = publish_records(settings, records)
+    typer.echo(f"{count} intent{'' if count == 1 else 's'} published", err=True)
 
 
 def facts(

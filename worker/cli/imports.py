@@ -16,7 +16,8 @@ from worker.client import Intent, intent_from_fields, publish, to_outgoing
 from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.rejection import Rejection
-from worker.domain.slo import WIDTHS_SECONDS, RecordSLIWindow
+from worker.domain.sli_ledger import WIDTHS
+from worker.domain.slo import RecordSLIWindow
 from worker.errors import WorkerError
 from worker.integrations.access_log import Report, Window, count_requests, read_lines
 from worker.logs import only_errors_of_ours
@@ -53,7 +54,7 @@ def access_log(
     Give the files of a rotated log together (cat access.log.1 access.log): the minute of the rotation has lines in both.
     """
     only_errors_of_ours()
-    if width not in WIDTHS_SECONDS:
+    if width not in WIDTHS:
         raise typer.BadParameter("must be 60 or 300", param_hint="--width")
     settings, codec = KafkaSettings.from_environment(), load_codec()
     with _open_log(file) as log:

@@ -16,6 +16,7 @@ SLOT: Final = Struct("!Hqqi")  # width_seconds, good, total, revision
 HOUR: Final = timedelta(hours=1)
 MINUTE: Final = timedelta(minutes=1)
 WIDEST_MINUTES: Final = 5
+WIDTHS: Final = {60: MINUTE, 300: WIDEST_MINUTES * MINUTE}  # by their seconds
 KEPT: Final = timedelta(days=30)  # behind as_of, whatever the SLO's own window says
 
 
@@ -27,6 +28,8 @@ class SliWindow(NamedTuple):
     total: int
     revision: int
 
+
+_MINUTES: Final = [number * MINUTE for number in range(60)]
 
 Measure = Callable[[SliWindow], Sums]
 """What a window counts for under an SLI specification."""
@@ -61,8 +64,9 @@ Ledger = Mapping[datetime, LedgerHour]
 EMPTY_HOUR: Final = LedgerHour(bytes(60 * SLOT.size), NOTHING)
 
 
-def hour_of(instant: datetime) -> datetime:
-    return instant.replace(minute=0, second=0, microsecond=0)
+def hour_of(minute: datetime) -> datetime:
+    """The start of the hour of a whole minute, which every start and end of a window is."""
+    return minute - _MINUTES[minute.minute]
 
 
 def hours_between(first: datetime, end: datetime) -> Iterator[datetime]:
@@ -74,8 +78,8 @@ def hours_between(first: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def is_aligned(start: datetime, width_seconds: int) -> bool:
-    """Whether `start` is a whole multiple of the width since 1970, and not before."""
-    return start >= EPOCH and (start - EPOCH) % timedelta(seconds=width_seconds) == timedelta(0)
+    """Whether `start` is a whole multiple of the width (60 or 300 s) since 1970, and not before."""
+    return start >= EPOCH and not (start - EPOCH) % WIDTHS[width_seconds]
 
 
 def window_at(ledger: Ledger, start: datetime) -> SliWindow | None:

@@ -31,6 +31,7 @@ from worker.domain.outcome import CLOCK_TOLERANCE, NO_CHANGE, Context, NoChange
 from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
 from worker.domain.sli_ledger import (
     KEPT,
+    WIDTHS,
     Ledger,
     SliWindow,
     hour_of,
@@ -46,7 +47,6 @@ from worker.domain.sli_ledger import (
 
 MAX_EVENTS: Final = 10**12
 WINDOWS: Final = {"7d": timedelta(days=7), "28d": timedelta(days=28), "30d": timedelta(days=30)}
-WIDTHS_SECONDS: Final = (60, 300)
 
 NO_DATA: Final = "no_data"
 AVAILABLE: Final = "available"
@@ -213,7 +213,7 @@ def _spec_faults(spec: SliSpec) -> dict[str, str]:
     if spec.budgeting_method == OCCURRENCES:
         if spec.slice_seconds is not None:
             faults["sli_spec.slice_seconds"] = "must be null for occurrences"
-    elif spec.slice_seconds not in WIDTHS_SECONDS:
+    elif spec.slice_seconds not in WIDTHS:
         faults["sli_spec.slice_seconds"] = "must be 60 or 300"
     if spec.budgeting_method == TIMESLICES:
         if spec.slice_target is None or not 0 < spec.slice_target <= 100:  # noqa: PLR2004 - percent
@@ -224,7 +224,7 @@ def _spec_faults(spec: SliSpec) -> dict[str, str]:
 
 
 def _check_window(command: RecordSLIWindow, context: Context) -> Rejection | None:
-    if command.width_seconds not in WIDTHS_SECONDS:
+    if command.width_seconds not in WIDTHS:
         return refuse_fields(RejectionCode.SLI_WINDOW_MISALIGNED, {"width_seconds": "must be 60 or 300"})
     if not is_aligned(command.start, command.width_seconds):
         fault = f"must be a whole multiple of {command.width_seconds} s since 1970"
@@ -240,7 +240,7 @@ def _check_window(command: RecordSLIWindow, context: Context) -> Rejection | Non
 
 
 def _exceeds(start: datetime, width_seconds: int, latest: datetime) -> bool:
-    return latest - start < timedelta(seconds=width_seconds)  # no sum that could leave the years of datetime
+    return latest - start < WIDTHS[width_seconds]  # no sum that could leave the years of datetime
 
 
 def decide(slo: SLO | None, command: Command, context: Context) -> Outcome:
@@ -313,7 +313,7 @@ def _crossing(before: Budget, after: Budget) -> tuple[SLOBudgetExhausted | SLOBu
 
 def _budget(definition: Definition, counted: Sums, as_of: datetime | None) -> Budget:
     spec = definition.sli_spec
-    slices = 0 if spec.slice_seconds is None else WINDOWS[definition.window] // timedelta(seconds=spec.slice_seconds)
+    slices = 0 if spec.slice_seconds is None else WINDOWS[definition.window] // WIDTHS[spec.slice_seconds]
     remaining = remaining_percent(counted, spec.budgeting_method, definition.target, slices)
     status = NO_DATA if counted.total == 0 else EXHAUSTED if remaining <= 0 else AVAILABLE
     return Budget(budget_status=status, current_budget_remaining=remaining, budget_consumed=100 - remaining, as_of=as_of)
@@ -324,7 +324,7 @@ def _definition_fields(definition: Definition) -> dict[str, Any]:
 
 
 def _later_end(as_of: datetime | None, window: RecordSLIWindow | SLIWindowRecorded) -> datetime:
-    end = window.start + timedelta(seconds=window.width_seconds)
+    end = window.start + WIDTHS[window.width_seconds]
     return end if as_of is None or end > as_of else as_of
 
 

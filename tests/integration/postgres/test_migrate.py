@@ -169,3 +169,22 @@ def test_the_command_says_what_it_applied_and_makes_the_slot(blank: str, monkeyp
     assert first.stdout.splitlines() == [*applied, f"made replication slot {slot}"]
     assert second.stdout.splitlines() == ["the schema is up to date"]
     assert rows(blank, "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database()") == [(slot,)]
+
+
+def test_partitions_that_come_late_take_over_what_the_default_one_caught(database: str) -> None:
+    """Migrate had not been run for longer than partitions were made ahead."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, timestamp, topic, partition, tenant_id, ce_time)"
+            " SELECT gen_random_uuid(), 'slo', 'a', 't', '', now() AT TIME ZONE 'utc' + interval '9 days', 'topic', 0, '', ''"
+        )
+        connection.execute(
+            'INSERT INTO inbox (tenant_id, intent_key, intent_id, ce_time, content_hash, topic, partition, "offset", outcome)'
+            " SELECT 'acme', gen_random_uuid(), 'a', now() + interval '30 days', '', 'topic', 0, 0, 'no_change'"
+        )
+        connection.execute("SELECT create_partitions(now() + interval '9 days', 21)")
+        connection.execute("SELECT create_partitions(now() + interval '9 days', 21)")
+        for table in ("outbox", "inbox"):
+            whole = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+            left = connection.execute(f"SELECT count(*) FROM {table}_default").fetchone()  # noqa: S608
+            assert (whole, left) == ((1,), (0,))
