@@ -29,6 +29,7 @@ class Decisions:
         self._aggregate = aggregate
         self._emitter = emitter
         self._decided = earlier
+        self._some_by_position = any(not tenant_id for tenant_id, _ in earlier)  # only where records came again
         self._before = dict(states)
         self._states = states
         self.inbox_rows: list[InboxRow] = []
@@ -36,7 +37,7 @@ class Decisions:
 
     def is_decided(self, item: Received) -> bool:
         """Whether this very record has its outcome, or is a repeat of an intent that has."""
-        if ("", position_of(item.record)) in self._decided:
+        if self._some_by_position and ("", position_of(item.record)) in self._decided:
             return True
         decided = None if item.intent is None else self._decided.get(item.intent)
         if decided is None or decided.content_hash != item.content_hash:

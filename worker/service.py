@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from contextlib import suppress
@@ -40,6 +41,12 @@ def run_worker(settings: Settings) -> None:
         uvloop.run(serve(partial(build_worker, settings, partitions, Path(scratch))))
 
 
+def _collect_rarely() -> None:
+    """A batch makes tens of thousands of objects, and none of them in a cycle: looking for cycles as often as Python does cost a seventh."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def _when_kafka_is_there(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
     retrying = Retrying(retry=retry_if_exception_type(TopicsUnavailableError), wait=wait_exponential(0.2, max=5), before_sleep=_say_once)
     return retrying(partition_counts, settings, topics)
@@ -52,6 +59,7 @@ def _say_once(state: RetryCallState) -> None:
 
 async def serve(build: Callable[[], faust.App]) -> None:
     """Build a Faust app in the running loop and run it until a signal or its own end."""
+    _collect_rarely()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
