@@ -42,7 +42,7 @@ def run_worker(settings: Settings) -> None:
 
 
 def _collect_rarely() -> None:
-    """A batch makes tens of thousands of objects, and none of them in a cycle: looking for cycles as often as Python does cost a seventh."""
+    """A batch makes tens of thousands of objects and no cycle: to look for one as often as Python does cost a seventh of the time."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
