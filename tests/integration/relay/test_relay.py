@@ -30,7 +30,7 @@ from tests.integration.relay.harness import (
     wait_until_streaming,
 )
 from worker.relay import relay, watermark
-from worker.relay.slot import OutboxNotEmptyError, PublicationMissingError, SlotUnusableError, make_slot
+from worker.relay.slot import OutboxNotEmptyError, PublicationMissingError, SlotUnusableError, ensure_slot, make_slot
 from worker.topics import REJECTED_TOPIC, WATERMARK_TOPIC
 
 if TYPE_CHECKING:
@@ -220,6 +220,14 @@ def test_the_first_relay_makes_the_slot_where_the_outbox_is_empty(settings: Sett
     assert slot_position(settings.relay_dsn, settings.relay_slot) is None
     with relay_in_thread(settings):
         wait_until_streaming(settings)
+
+
+def test_a_slot_that_is_made_ahead_streams_what_is_committed_from_then_on(kafka: str, settings: Settings) -> None:
+    assert ensure_slot(settings.relay_dsn, settings.relay_slot)
+    insert(settings, [Fact("a", 1)])
+    assert not ensure_slot(settings.relay_dsn, settings.relay_slot)
+    with relay_in_thread(settings):
+        wait_for_facts(kafka, [Fact("a", 1)])
 
 
 def test_no_slot_is_made_beside_rows_that_it_would_miss(settings: Settings) -> None:
