@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -56,7 +57,11 @@ def database(server: str, template: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         yield make_conninfo(server, dbname=name)
-        # A relay that still runs makes this fail, as it should: its slot is active.
+        # PostgreSQL notices a killed relay a moment later. One that still runs makes this fail, as it should: its slot stays active.
+        active = "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active"
+        deadline = time.monotonic() + 5
+        while admin.execute(active, [name]).fetchone() != (0,) and time.monotonic() < deadline:
+            time.sleep(0.02)
         admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
         admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 

@@ -38,9 +38,11 @@ def topic_specs(aggregates: tuple[str, ...]) -> tuple[TopicSpec, ...]:
     }
     facts = {"cleanup.policy": "delete", "retention.ms": "-1"}
     rejected = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS), "max.message.bytes": str(2 * MIB)}
+    # Small segments, since the one that is written to is not compacted: a relay reads the topic at its start.
+    watermark = {"cleanup.policy": "compact", "segment.bytes": str(16 * MIB), "min.cleanable.dirty.ratio": "0.1"}
     return (
         *(TopicSpec(intents_topic(name), intents) for name in aggregates),
         *(TopicSpec(facts_topic(name), facts) for name in aggregates),
         TopicSpec(REJECTED_TOPIC, rejected),
-        TopicSpec(WATERMARK_TOPIC, {"cleanup.policy": "compact"}, partitions=1),
+        TopicSpec(WATERMARK_TOPIC, watermark, partitions=1),
     )

@@ -1,0 +1,81 @@
+"""A hand-over that needs no wait is made at once; one that blocks can be interrupted as Faust would."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+from mode.utils.locks import Event
+
+from worker.light_faust import QuickConsumer
+
+
+class Waiter(QuickConsumer):
+    """Only what wait_first needs of a consumer."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stopped = Event()
+        self._crashed = Event()
+
+
+async def value_of(value: str, *waits: Any) -> str:  # noqa: ANN401 - anything awaitable
+    for wait in waits:
+        await (wait() if callable(wait) else wait)
+    return value
+
+
+def run(scenario: Any) -> Any:  # noqa: ANN401
+    return asyncio.run(scenario())
+
+
+def test_what_does_not_block_is_done_without_a_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        turns: list[int] = []
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+        results = await Waiter().wait_first(value_of("handed over"), asyncio.Event().wait())
+        assert results.results == ["handed over"]
+        assert turns == []
+
+    run(scenario)
+
+
+def test_what_blocks_goes_on_when_it_can() -> None:
+    async def scenario() -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(gate.set_result, None)
+        results = await Waiter().wait_first(
+            value_of("late", gate, partial(asyncio.sleep, 0), partial(asyncio.sleep, 0.001)), asyncio.Event().wait()
+        )
+        assert results.results == ["late"]
+
+    run(scenario)
+
+
+def test_what_blocks_is_given_up_when_the_flow_is_suspended() -> None:
+    async def scenario() -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        suspend = asyncio.Event()
+        asyncio.get_running_loop().call_soon(suspend.set)
+        results = await Waiter().wait_first(value_of("never", gate), suspend.wait())
+        assert results.results == [True]
+        await asyncio.sleep(0)
+        assert gate.cancelled()
+
+    run(scenario)
+
+
+def test_an_error_of_the_hand_over_is_raised_before_and_after_a_wait() -> None:
+    async def fail(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        for turns in (0, 2):
+            with pytest.raises(ZeroDivisionError):
+                await Waiter().wait_first(fail(turns), asyncio.Event().wait())
+
+    run(scenario)
