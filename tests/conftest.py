@@ -18,8 +18,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from tests.support.kafka import container_kafka, docker_answers, empty_topics
-from worker.devstack.apache_kafka import MissingToolError, start_kafka, stop_kafka
+from tests.support.kafka import container_kafka, docker_answers, empty_topics, require_java_and_maven
+from worker.devstack.apache_kafka import start_kafka, stop_kafka
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate
@@ -74,12 +74,8 @@ def kafka() -> Iterator[str]:
             yield bootstrap_servers
         return
     with tempfile.TemporaryDirectory(prefix="sre-domain-kafka-") as directory:
-        try:
-            broker = start_kafka(Path(directory))
-        except MissingToolError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"{error}; a Docker engine would do as well")
+        require_java_and_maven()
+        broker = start_kafka(Path(directory))
         yield broker.bootstrap_servers
         stop_kafka(broker)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.support.kafka import require_java_and_maven
 
 ROOT = Path(__file__).parents[2]
 LONGEST_SECONDS = 60.0
@@ -62,8 +63,8 @@ def start_demo(directory: Path, *options: str) -> Demo:
 
 @pytest.mark.parametrize("broker", ["tansu", "apache"])
 def test_it_checks_every_intent_and_leaves_its_figures_and_nothing_else(tmp_path: Path, broker: str) -> None:
-    if broker == "apache" and shutil.which("java") is None and not os.environ.get("CI"):
-        pytest.skip("Apache Kafka needs Java")
+    if broker == "apache":
+        require_java_and_maven()
     demo = start_demo(tmp_path, "--broker", broker)
     assert demo.wait() == 0, demo.said
     assert len(demo.family) > 4

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.test_crashes import workload
+from tests.support.kafka import require_java_and_maven
 from tests.support.system import System, running_system, wait_until
 from worker.devstack.apache_kafka import restart_kafka, running_kafka, start_kafka, stop_kafka
 from worker.devstack.postgres import restart_postgres, running_postgres, start_postgres, stop_postgres
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def kafka_server(tmp_path: Path) -> Iterator[KafkaBroker]:
+    require_java_and_maven()
     with running_kafka(tmp_path / "kafka") as broker:
         yield broker
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from worker.devstack import apache_kafka
+from worker.devstack.apache_kafka import MissingToolError
 from worker.kafka_config import librdkafka_config
 from worker.settings import Settings
 from worker.topic_admin import make_topics
@@ -19,6 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.topics import TopicSpec
+
+
+def require_java_and_maven() -> None:
+    """For tests of a broker on the JVM: skips where its tools are missing, and fails there where CI is set."""
+    try:
+        apache_kafka._java()
+        apache_kafka._jars()
+    except MissingToolError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
 
 
 def docker_answers() -> bool:

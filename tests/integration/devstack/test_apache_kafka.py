@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.support.kafka import require_java_and_maven
 from worker.devstack import apache_kafka
 from worker.devstack.apache_kafka import MissingToolError, restart_kafka, running_kafka, start_kafka, stop_kafka
 from worker.devstack.processes import DevStackError, is_free
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tools() -> None:
-    """Java, and the jars or Maven to fetch them with: a skip without, but not where CI is set."""
-    try:
-        apache_kafka._java()
-        apache_kafka._jars()
-    except MissingToolError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    require_java_and_maven()
 
 
 @pytest.mark.usefixtures("tools")
