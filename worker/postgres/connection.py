@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import AsyncConnection
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from worker.postgres.storage import Storage
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS: Final = 5
+SESSION: Final = ("SET TIME ZONE 'UTC'", "SET enable_seqscan = off")
 
 
 class UnitOpener:
@@ -43,9 +44,13 @@ class UnitOpener:
 
 
 async def connect(dsn: str) -> AsyncConnection[Any]:
-    """Session times are UTC, so that a timestamptz reads as one."""
+    """Session times are UTC, so that a timestamptz reads as one.
+
+    No scans of whole tables: every statement has its index, and a plan that is kept must not be one that was made while a table was empty.
+    """
     connection = await AsyncConnection.connect(dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="sre-domain worker")
     await connection.set_autocommit(True)
-    await connection.execute("SET TIME ZONE 'UTC'")
+    for setting in SESSION:
+        await connection.execute(setting)
     await connection.set_autocommit(False)
     return connection
