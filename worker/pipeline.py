@@ -11,7 +11,7 @@ from worker.decisions import Decisions
 from worker.domain.rejection import Rejection
 from worker.emission import Emitter, position_of
 from worker.postgres.inbox import intent_key
-from worker.receiving import Received, context_of, receive
+from worker.receiving import Received, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,13 +107,14 @@ def decide(item: Received, decisions: Decisions, aggregate: Aggregate) -> None:
         decisions.reject_reuse(item)
     elif item.unfit is not None:
         decisions.reject_intent(item, item.envelope, item.unfit)
+    elif item.context is None:
+        raise TypeError("a record without a command was unfit")
     else:
-        context = context_of(item.envelope)
-        outcome = aggregate.decide(decisions.state_of(item.envelope), item.command, context)
+        outcome = aggregate.decide(decisions.state_of(item.envelope), item.command, item.context)
         if isinstance(outcome, Rejection):
             decisions.reject_intent(item, item.envelope, outcome)
         elif isinstance(outcome, tuple):
-            decisions.record_facts(item, item.envelope, outcome, partial(_evolve, aggregate, context))
+            decisions.record_facts(item, item.envelope, outcome, partial(_evolve, aggregate, item.context))
         else:
             decisions.record_no_change(item, item.envelope)
 

@@ -26,7 +26,7 @@ class Received:
     """A record as far as it can be judged alone.
 
     `intent` is (tenant, id), where both are well-formed. `refused` comes of checks 1 to 6, which use up no id; `unfit` of checks 8 and 9,
-    which do, and counts only where the id is unused. `command` is set where neither is.
+    which do, and counts only where the id is unused. `command` and `context` are set where neither is.
     """
 
     record: Record
@@ -36,6 +36,7 @@ class Received:
     refused: Rejection | None = None
     unfit: Rejection | None = None
     command: Any = None
+    context: Context | None = None
 
 
 def receive(record: Record, aggregate: Aggregate, codec: Codec, now: datetime, inbox_retention: timedelta) -> Received:
@@ -50,8 +51,11 @@ def receive(record: Record, aggregate: Aggregate, codec: Codec, now: datetime, i
     if refused is not None:
         return Received(record, digest, envelope.intent, envelope, refused=refused)
     command = _read_command(record, envelope, aggregate, codec)
-    unfit = command if isinstance(command, Rejection) else aggregate.check(command, context_of(envelope))
-    return Received(record, digest, envelope.intent, envelope, unfit=unfit, command=None if unfit else command)
+    if isinstance(command, Rejection):
+        return Received(record, digest, envelope.intent, envelope, unfit=command)
+    context = Context(envelope.tenant_id, envelope.subject, envelope.time)
+    unfit = aggregate.check(command, context)
+    return Received(record, digest, envelope.intent, envelope, None, unfit, None if unfit else command, context)
 
 
 def _read_command(record: Record, envelope: Envelope, aggregate: Aggregate, codec: Codec) -> Any | Rejection:  # noqa: ANN401
@@ -60,10 +64,6 @@ def _read_command(record: Record, envelope: Envelope, aggregate: Aggregate, code
     except DecodeError as error:
         return refuse_fields(RejectionCode.SCHEMA_INVALID, {"value": str(error)})
     return parse_command(aggregate, envelope.type, fields, envelope.subject)
-
-
-def context_of(envelope: Envelope) -> Context:
-    return Context(envelope.tenant_id, envelope.subject, envelope.time)
 
 
 def content_hash(record: Record) -> bytes:

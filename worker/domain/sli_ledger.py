@@ -46,8 +46,12 @@ class LedgerHour:
     sums: Sums
 
     def at(self, minute: int) -> SliWindow | None:
-        width_seconds, *counts = SLOT.unpack_from(self.slots, minute * SLOT.size)
-        return SliWindow(width_seconds, *counts) if width_seconds else None
+        return SliWindow(*SLOT.unpack_from(self.slots, minute * SLOT.size)) if self.width_at(minute) else None
+
+    def width_at(self, minute: int) -> int:
+        """Seconds; 0 where no window starts in this minute."""
+        first = minute * SLOT.size
+        return self.slots[first] << 8 | self.slots[first + 1]
 
     def windows(self) -> Iterator[tuple[int, SliWindow]]:
         """Minute and window, in order."""
@@ -95,10 +99,8 @@ def overlapping(ledger: Ledger, start: datetime, width_seconds: int) -> datetime
         return None
     first = start.minute
     for minute in range(max(0, first - WIDEST_MINUTES + 1), first + width_seconds // 60):
-        window = held.at(minute)
-        if window is None or (minute == first and window.width_seconds == width_seconds):
-            continue
-        if first < minute + window.width_seconds // 60:
+        width = held.width_at(minute)
+        if width and first < minute + width // 60 and not (minute == first and width == width_seconds):
             return hour + minute * MINUTE
     return None
 

@@ -37,5 +37,10 @@ class OutboxRow(NamedTuple):
 
 async def insert(connection: AsyncConnection[Any], rows: Sequence[OutboxRow]) -> None:
     """Append the rows in their order, which is that of the WAL and so of the topic."""
-    columns = dict(zip(OutboxRow._fields, map(list, zip(*rows, strict=True)), strict=True))
+    columns = {name: _array(values) for name, values in zip(OutboxRow._fields, zip(*rows, strict=True), strict=True)}
     await connection.execute(statements("outbox")["insert_outbox"], columns)
+
+
+def _array(values: tuple[object, ...]) -> list[object] | None:
+    """No array where all are None: unnest pads it with nulls to the length of the others."""
+    return None if values.count(None) == len(values) else list(values)
