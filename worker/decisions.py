@@ -8,6 +8,7 @@ from worker.domain.rejection import Rejection, RejectionCode
 from worker.emission import broker_time, position_of, rejection_id_by_intent, rejection_id_by_position
 from worker.postgres.inbox import Decided, InboxRow, intent_key
 from worker.postgres.storage import Change, Key
+from worker.receiving import Received, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from worker.emission import Emitter
     from worker.envelope import Envelope
     from worker.postgres.outbox import OutboxRow
-    from worker.receiving import Received
 
 _REUSED = Rejection(RejectionCode.IDEMPOTENCY_KEY_REUSED, "this ce_id was used with other content")
 
@@ -42,7 +42,7 @@ class Decisions:
         decided = None if item.intent is None else self._decided.get(item.intent)
         if decided is None or decided.content_hash != item.content_hash:
             return False
-        return item.refused is None or decided[1:] == item.record[:3]
+        return not isinstance(item.verdict, Refused) or decided[1:] == item.record[:3]
 
     def reuses_an_id(self, item: Received) -> bool:
         """Whether the id was used with other content; to be asked of records that are not decided."""

@@ -11,12 +11,13 @@ from worker.decisions import Decisions
 from worker.domain.rejection import Rejection
 from worker.emission import Emitter, position_of
 from worker.postgres.inbox import intent_key
-from worker.receiving import Received, receive
+from worker.receiving import Fit, Received, Refused, Unfit, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
+    from uuid import UUID
 
     from worker.domain.aggregate import Aggregate
     from worker.envelope import Record
@@ -76,8 +77,9 @@ async def find_earlier_outcomes(received: Sequence[Received], unit: UnitOfWork, 
     Such a record came before. It may have been refused by a clock that it passes now, or the other way round.
     """
     positions = await unit.lock_positions(topic, {item.record.partition for item in received})
-    locked = {item.intent: intent_key(*item.intent) for item in received if item.intent is not None and item.refused is None}
-    sought = dict(locked)
+    numbered = [item.intent for item in received if item.intent is not None and not isinstance(item.verdict, Refused)]
+    locked = {intent: intent_key(*intent) for intent in numbered}
+    sought: dict[Key, UUID] = dict(locked)
     for item in received:
         if item.record.offset < positions.get(item.record.partition, 0):
             position = ("", position_of(item.record))
@@ -90,8 +92,8 @@ async def find_earlier_outcomes(received: Sequence[Received], unit: UnitOfWork, 
 def commands_by_aggregate(received: Sequence[Received]) -> dict[Key, list[Any]]:
     commands: dict[Key, list[Any]] = defaultdict(list)
     for item in received:
-        if item.command is not None and item.envelope is not None:
-            commands[item.envelope.tenant_id, item.envelope.subject].append(item.command)
+        if isinstance(item.verdict, Fit):
+            commands[item.verdict.envelope.tenant_id, item.verdict.envelope.subject].append(item.verdict.command)
     return commands
 
 
@@ -99,24 +101,21 @@ def decide(item: Received, decisions: Decisions, aggregate: Aggregate) -> None:
     """Give one record its outcome, on the states as the records before it left them."""
     if decisions.is_decided(item):
         return
-    if item.refused is not None:
-        decisions.reject_position(item, item.refused)
-    elif item.envelope is None:
-        raise TypeError("a record without an envelope was refused")
-    elif decisions.reuses_an_id(item):
-        decisions.reject_reuse(item)
-    elif item.unfit is not None:
-        decisions.reject_intent(item, item.envelope, item.unfit)
-    elif item.context is None:
-        raise TypeError("a record without a command was unfit")
-    else:
-        outcome = aggregate.decide(decisions.state_of(item.envelope), item.command, item.context)
-        if isinstance(outcome, Rejection):
-            decisions.reject_intent(item, item.envelope, outcome)
-        elif isinstance(outcome, tuple):
-            decisions.record_facts(item, item.envelope, outcome, partial(_evolve, aggregate, item.context))
-        else:
-            decisions.record_no_change(item, item.envelope)
+    match item.verdict:
+        case Refused(rejection):
+            decisions.reject_position(item, rejection)
+        case _ if decisions.reuses_an_id(item):
+            decisions.reject_reuse(item)
+        case Unfit(envelope, rejection):
+            decisions.reject_intent(item, envelope, rejection)
+        case Fit(envelope, command, context):
+            outcome = aggregate.decide(decisions.state_of(envelope), command, context)
+            if isinstance(outcome, Rejection):
+                decisions.reject_intent(item, envelope, outcome)
+            elif isinstance(outcome, tuple):
+                decisions.record_facts(item, envelope, outcome, partial(_evolve, aggregate, context))
+            else:
+                decisions.record_no_change(item, envelope)
 
 
 def _evolve(aggregate: Aggregate, context: Any, state: Any, fact: Any) -> Any:  # noqa: ANN401 - any aggregate's

@@ -22,40 +22,61 @@ _CONTENT_HEADERS: Final = ("ce_source", "ce_type", "ce_time", "ce_subject", "con
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """A record as far as it can be judged alone.
+class Refused:
+    """By checks 1 to 6, which use up no id."""
 
-    `intent` is (tenant, id), where both are well-formed. `refused` comes of checks 1 to 6, which use up no id; `unfit` of checks 8 and 9,
-    which do, and counts only where the id is unused. `command` and `context` are set where neither is.
-    """
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """By checks 8 and 9, which use the id up, and count only where it is unused."""
+
+    envelope: Envelope
+    rejection: Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """To be decided on the stored state; the command is one of the aggregate's."""
+
+    envelope: Envelope
+    command: Any
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record, and what can be said of it alone. `intent` is (tenant, id), where both are well-formed."""
 
     record: Record
     content_hash: bytes
     intent: tuple[str, str] | None
-    envelope: Envelope | None = None
-    refused: Rejection | None = None
-    unfit: Rejection | None = None
-    command: Any = None
-    context: Context | None = None
+    verdict: Refused | Unfit | Fit
 
 
 def receive(record: Record, aggregate: Aggregate, codec: Codec, now: datetime, inbox_retention: timedelta) -> Received:
     """Never raises, whatever the record holds."""
-    digest = content_hash(record)
     envelope = open_envelope(record)
     if isinstance(envelope, Rejection):
         saved = salvage(record)
         intent = None if saved.tenant_id is None or saved.intent_id is None else (saved.tenant_id, saved.intent_id)
-        return Received(record, digest, intent, refused=envelope)
+        return Received(record, content_hash(record), intent, Refused(envelope))
+    return Received(record, content_hash(record), envelope.intent, judge(record, envelope, aggregate, codec, now, inbox_retention))
+
+
+def judge(
+    record: Record, envelope: Envelope, aggregate: Aggregate, codec: Codec, now: datetime, inbox_retention: timedelta
+) -> Refused | Unfit | Fit:
     refused = check_type(envelope, aggregate.intents) or check_time(envelope, now, inbox_retention)
     if refused is not None:
-        return Received(record, digest, envelope.intent, envelope, refused=refused)
+        return Refused(refused)
     command = _read_command(record, envelope, aggregate, codec)
     if isinstance(command, Rejection):
-        return Received(record, digest, envelope.intent, envelope, unfit=command)
+        return Unfit(envelope, command)
     context = Context(envelope.tenant_id, envelope.subject, envelope.time)
     unfit = aggregate.check(command, context)
-    return Received(record, digest, envelope.intent, envelope, None, unfit, None if unfit else command, context)
+    return Fit(envelope, command, context) if unfit is None else Unfit(envelope, unfit)
 
 
 def _read_command(record: Record, envelope: Envelope, aggregate: Aggregate, codec: Codec) -> Any | Rejection:  # noqa: ANN401
