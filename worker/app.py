@@ -13,6 +13,7 @@ from worker.agents import take_intents
 from worker.codec import load_codec
 from worker.domain.aggregate import AGGREGATES, Aggregate
 from worker.emission import Emitter
+from worker.lenient_records import read_any_header_name
 from worker.light_faust import lighten
 from worker.pipeline import Intake
 from worker.postgres.connection import UnitOpener
@@ -34,6 +35,7 @@ def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Pat
     emitter = Emitter(load_codec(None if registry is None else writer_of_id(registry)), partitions)
     app = build_faust_app(settings, scratch)
     lighten(app)
+    read_any_header_name()
     for aggregate in AGGREGATES.values():
         process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter))
         take = partial(take_intents, process=process, max_intents=settings.batch_max_intents)
