@@ -52,9 +52,9 @@ def workload(count: int) -> tuple[list[Outgoing], int]:
         minute, slo = divmod(number, SLOS)
         slo_id = f"slo-{slo}"
         number += 1
-        if number % 97 == 0:  # each to a target of its own, so that deciding one twice shows
+        if number % 97 == 0:  # each to a target of its own and few SLOs in turn, so that deciding an old one again shows
             definition = {name: getattr(create(), name) for name in UpdateSLO.__dataclass_fields__ if name != "expected_version"}
-            add(UpdateSLO(**{**definition, "target": Decimal(98) + Decimal(number).scaleb(-6)}), slo_id)
+            add(UpdateSLO(**{**definition, "target": Decimal(98) + Decimal(number).scaleb(-6)}), f"slo-{number // 97 % 4}")
             updates.append(valid[-1])
         elif number % 101 == 0:
             records.append(replace(valid[-1], value=b"garbage"))  # its id was used by the one before
