@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 _CLIENTS: Final = ("faust", "mode", "aiokafka", "librdkafka", "psycopg")
+_LEVELS: Final = dict.fromkeys(_CLIENTS, logging.WARNING) | {"psycopg": logging.ERROR}  # it warns of what it also raises
 _SECONDS_BETWEEN_REPEATS: Final = 60.0
 
 
@@ -29,12 +30,12 @@ class _Repeats(logging.Filter):
 
 
 def log_to_stderr() -> None:
-    """What the worker and the relay say at INFO, what the libraries below them say at WARNING."""
+    """What the worker and the relay say at INFO, what the libraries below them complain of."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Repeats())
     logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in _CLIENTS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def only_errors_of_ours() -> None:
