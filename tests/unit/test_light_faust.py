@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import faust
+import faust.transport.consumer
 import pytest
+from faust.types import TP
 from mode.utils.locks import Event
 
-from worker.light_faust import QuickConsumer
+from worker.light_faust import QuickConsumer, RawSchema
 
 
 class Waiter(QuickConsumer):
@@ -79,3 +83,33 @@ def test_an_error_of_the_hand_over_is_raised_before_and_after_a_wait() -> None:
                 await Waiter().wait_first(fail(turns), asyncio.Event().wait())
 
     run(scenario)
+
+
+def test_reading_goes_on_as_soon_as_a_full_buffer_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    partition = TP("sre.slo.intents.v1", 0)
+    reads: list[set[TP]] = []
+
+    async def read(self: Waiter, timeout: float) -> None:  # noqa: ASYNC109, ARG001 - as Faust has it
+        reads.append(set(self._get_active_partitions()))
+
+    monkeypatch.setattr(faust.transport.consumer.Consumer, "_wait_next_records", read)
+
+    async def scenario() -> None:
+        consumer = Waiter()
+        consumer._room, consumer._active_partitions, consumer._buffered_partitions = Event(), set(), {partition}
+        reading = asyncio.create_task(consumer._wait_next_records(1.0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert reads == []
+        consumer.on_buffer_drop(partition)
+        await asyncio.wait_for(reading, 0.5)
+        assert reads == [{partition}]
+
+    run(scenario)
+
+
+def test_an_event_carries_its_message_undecoded() -> None:
+    app = faust.App("raw", store="memory://")
+    message = SimpleNamespace(key=b"\xff", value=b"\xff", headers=[("a", b"1"), ("a", b"2")], tp=None)
+    event = asyncio.run(RawSchema().compile(app)(message, propagate=True))
+    assert event.message is message
