@@ -14,7 +14,7 @@ from worker.codec import load_codec
 from worker.domain.aggregate import AGGREGATES, Aggregate
 from worker.emission import Emitter
 from worker.lenient_records import read_any_header_name
-from worker.light_faust import lighten
+from worker.light_faust import RawSchema, lighten
 from worker.pipeline import Intake
 from worker.postgres.connection import UnitOpener
 from worker.postgres.storages import STORAGES
@@ -39,8 +39,8 @@ def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Pat
     for aggregate in AGGREGATES.values():
         process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter))
         take = partial(take_intents, process=process, max_intents=settings.batch_max_intents)
-        # Raw, since Faust acknowledges what it fails to decode; concurrency 1, since it commits past gaps with more.
-        topic = app.topic(intents_topic(aggregate.name), key_serializer="raw", value_serializer="raw")
+        topic = app.topic(intents_topic(aggregate.name), schema=RawSchema())
+        # Concurrency 1, since Faust commits past gaps with more.
         app.agent(topic, name=f"{aggregate.name}_intents", concurrency=1)(take)
     return app
 
@@ -68,7 +68,7 @@ def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter) -> 
         topic=intents_topic(aggregate.name),
         aggregate=aggregate,
         emitter=emitter,
-        open_unit=UnitOpener(settings.writer_dsn, STORAGES[aggregate.name]),
+        open_unit=UnitOpener(settings.writer_dsn, STORAGES),
         now=partial(datetime.now, UTC),
         inbox_retention=timedelta(days=settings.inbox_retention_days),
     )

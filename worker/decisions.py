@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from worker.domain.aggregate import AGGREGATES
+from worker.domain.outcome import FactOn
 from worker.domain.rejection import Rejection, RejectionCode
 from worker.emission import broker_time, position_of, rejection_id_by_intent, rejection_id_by_position
 from worker.postgres.inbox import Decided, InboxRow, intent_key
-from worker.postgres.storage import Change, Key
+from worker.postgres.storage import Change, Key, Subject
 from worker.receiving import Received, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
     from uuid import UUID
 
+    from worker.domain.outcome import Context
     from worker.emission import Emitter
     from worker.envelope import Envelope
     from worker.postgres.outbox import OutboxRow
@@ -25,7 +29,7 @@ _REUSED = Rejection(RejectionCode.IDEMPOTENCY_KEY_REUSED, "this ce_id was used w
 class Decisions:
     """Outcomes by intent id (and by position, where no id was used up), the changed states, and rows for inbox and outbox."""
 
-    def __init__(self, aggregate: str, emitter: Emitter, earlier: dict[Key, Decided], states: dict[Key, Any]) -> None:
+    def __init__(self, aggregate: str, emitter: Emitter, earlier: dict[Key, Decided], states: dict[Subject, Any]) -> None:
         self._aggregate = aggregate
         self._emitter = emitter
         self._decided = earlier
@@ -48,8 +52,8 @@ class Decisions:
         """Whether the id was used with other content; to be asked of records that are not decided."""
         return item.intent in self._decided
 
-    def state_of(self, envelope: Envelope) -> Any | None:  # noqa: ANN401 - any aggregate's
-        return self._states.get((envelope.tenant_id, envelope.subject))
+    def state_of(self, subject: Subject) -> Any | None:  # noqa: ANN401 - any aggregate's
+        return self._states.get(subject)
 
     def reject_reuse(self, item: Received) -> None:
         self.reject_position(item, _REUSED)
@@ -67,22 +71,34 @@ class Decisions:
     def record_no_change(self, item: Received, envelope: Envelope) -> None:
         self._record(item, envelope.intent, envelope.time, "no_change")
 
-    def record_facts(self, item: Received, envelope: Envelope, facts: tuple[Any, ...], evolve: Callable[[Any, Any], Any]) -> None:
-        """Fold the facts in, each on the next version of the intent's subject."""
-        key = (envelope.tenant_id, envelope.subject)
-        state = self._states.get(key)
+    def record_facts(self, item: Received, envelope: Envelope, context: Context, facts: tuple[Any, ...]) -> None:
+        """Fold the facts in, each on the next version of its aggregate."""
+        own = (self._aggregate, envelope.tenant_id, envelope.subject)
         fact_ids = []
         for fact in facts:
-            state = evolve(state, fact)
-            row = self._emitter.fact_row(self._aggregate, envelope, fact, state.version)
-            self.outbox_rows.append(row)
+            if type(fact) is FactOn:
+                other = replace(context, aggregate_id=fact.aggregate_id)
+                row = self._fold((fact.aggregate, envelope.tenant_id, fact.aggregate_id), fact.fact, envelope, other)
+            else:
+                row = self._fold(own, fact, envelope, context)
             fact_ids.append(row.id)
-        self._states[key] = state
         self._record(item, envelope.intent, envelope.time, "facts", fact_ids=fact_ids)
 
-    def changes(self) -> dict[Key, Change]:
-        """The states that are not as the batch found them."""
-        return {key: Change(self._before.get(key), state) for key, state in self._states.items() if state is not self._before.get(key)}
+    def _fold(self, subject: Subject, fact: Any, envelope: Envelope, context: Context) -> OutboxRow:  # noqa: ANN401 - any aggregate's
+        state = AGGREGATES[subject[0]].evolve(self._states.get(subject), fact, context)
+        self._states[subject] = state
+        row = self._emitter.fact_row(subject, envelope, fact, state.version)
+        self.outbox_rows.append(row)
+        return row
+
+    def changes(self) -> dict[str, dict[Key, Change]]:
+        """The states that are not as the batch found them, by aggregate."""
+        changed: dict[str, dict[Key, Change]] = defaultdict(dict)
+        for subject, state in self._states.items():
+            before = self._before.get(subject)
+            if state is not before:
+                changed[subject[0]][subject[1:]] = Change(before, state)
+        return changed
 
     def _record(
         self, item: Received, key: Key, ce_time: datetime, outcome: str, code: str | None = None, fact_ids: list[UUID] | None = None

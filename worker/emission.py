@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from worker.codec import Codec
     from worker.domain.rejection import Rejection
+    from worker.postgres.storage import Subject
 
 _MAX_KEY_BYTES: Final = 64 * 1024
 _MAX_HEADERS_BYTES: Final = 256 * 1024
@@ -36,22 +37,23 @@ class Emitter:
     codec: Codec
     partitions: Mapping[str, int]
 
-    def fact_row(self, aggregate: str, envelope: Envelope, fact: Any, version: int) -> OutboxRow:  # noqa: ANN401 - any aggregate's
+    def fact_row(self, subject: Subject, envelope: Envelope, fact: Any, version: int) -> OutboxRow:  # noqa: ANN401 - any aggregate's
+        aggregate, tenant_id, aggregate_id = subject
         name, topic = type(fact).__name__, facts_topic(aggregate)
-        aggregate_key = f"{envelope.tenant_id}/{envelope.subject}"
+        aggregate_key = f"{tenant_id}/{aggregate_id}"
         return OutboxRow(
-            id=uid("fact", envelope.tenant_id, aggregate, envelope.subject, str(version)),
+            id=uid("fact", tenant_id, aggregate, aggregate_id, str(version)),
             aggregatetype=aggregate,
-            aggregateid=envelope.subject,
+            aggregateid=aggregate_id,
             type=TYPE_PREFIX + name,
             payload=self.codec.encode(name, fact),
             topic=topic,
             key=f"{aggregate_key}/{version}".encode(),
             partition=partition_of(aggregate_key.encode(), self.partitions[topic]),
-            tenant_id=envelope.tenant_id,
+            tenant_id=tenant_id,
             aggregate_version=version,
             ce_time=format_rfc3339(envelope.time),
-            subject=envelope.subject,
+            subject=aggregate_id,
             correlation_id=envelope.trace.correlation_id or envelope.intent_id,
             causation_id=envelope.intent_id,
             traceparent=envelope.trace.traceparent,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from worker.decisions import Decisions
@@ -14,16 +13,16 @@ from worker.postgres.inbox import intent_key
 from worker.receiving import Fit, Received, Refused, Unfit, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
     from uuid import UUID
 
     from worker.domain.aggregate import Aggregate
+    from worker.domain.outcome import Context, NoChange
     from worker.envelope import Record
-    from worker.postgres.inbox import Decided
     from worker.postgres.storage import Key
-    from worker.postgres.unit_of_work import UnitOfWork
+    from worker.postgres.unit_of_work import Found, UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,8 @@ async def process_batch(records: Sequence[Record], intake: Intake) -> None:
     """
     received = receive_all(records, intake)
     async with intake.open_unit() as unit:
-        earlier = await find_earlier_outcomes(received, unit, intake.topic)
-        states = await unit.lock_states(commands_by_aggregate(received))
-        decisions = Decisions(intake.aggregate.name, intake.emitter, earlier, states)
+        found = await find(received, unit, intake.topic, commands_by_aggregate(received, intake.aggregate))
+        decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, found.states)
         for item in received:
             decide(item, decisions, intake.aggregate)
         await unit.save(intake.topic, decisions.inbox_rows, decisions.outbox_rows, decisions.changes(), next_offsets(records))
@@ -58,8 +56,8 @@ async def reject_batch(records: Sequence[Record], intake: Intake, rejection: Rej
     """Give the records that are not decided yet this outcome, without using up an id."""
     received = receive_all(records, intake)
     async with intake.open_unit() as unit:
-        earlier = await find_earlier_outcomes(received, unit, intake.topic)
-        decisions = Decisions(intake.aggregate.name, intake.emitter, earlier, {})
+        found = await find(received, unit, intake.topic, {})
+        decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, {})
         for item in received:
             if not decisions.is_decided(item):
                 decisions.reject_position(item, rejection)
@@ -71,29 +69,37 @@ def receive_all(records: Sequence[Record], intake: Intake) -> list[Received]:
     return [receive(record, intake.aggregate, intake.emitter.codec, now, intake.inbox_retention) for record in records]
 
 
-async def find_earlier_outcomes(received: Sequence[Received], unit: UnitOfWork, topic: str) -> dict[Key, Decided]:
-    """Outcomes of these intents; of a record below its partition's position also the one it may have under its position.
+async def find(received: Sequence[Received], unit: UnitOfWork, topic: str, commands: Mapping[str, Mapping[Key, Sequence[Any]]]) -> Found:
+    """The locked states, and earlier outcomes: of a record below its partition's position also one under that position.
 
     Such a record came before. It may have been refused by a clock that it passes now, or the other way round.
     """
-    positions = await unit.lock_positions(topic, {item.record.partition for item in received})
-    numbered = [item.intent for item in received if item.intent is not None and not isinstance(item.verdict, Refused)]
-    locked = {intent: intent_key(*intent) for intent in numbered}
-    sought: dict[Key, UUID] = dict(locked)
+    intents = [item.intent for item in received if item.intent is not None and not isinstance(item.verdict, Refused)]
+    partitions = {item.record.partition for item in received}
+    found = await unit.find(topic, partitions, {intent: intent_key(*intent) for intent in intents}, commands)
+    again: dict[Key, UUID] = {}
     for item in received:
-        if item.record.offset < positions.get(item.record.partition, 0):
+        if item.record.offset < found.positions.get(item.record.partition, 0):
             position = ("", position_of(item.record))
-            sought[position] = intent_key(*position)
+            again[position] = intent_key(*position)
             if item.intent is not None:
-                sought[item.intent] = intent_key(*item.intent)
-    return await unit.earlier_outcomes(locked.values(), sought)
+                again[item.intent] = intent_key(*item.intent)
+    if again:
+        found.outcomes.update(await unit.outcomes_of(again))
+    return found
 
 
-def commands_by_aggregate(received: Sequence[Received]) -> dict[Key, list[Any]]:
-    commands: dict[Key, list[Any]] = defaultdict(list)
+def commands_by_aggregate(received: Sequence[Received], aggregate: Aggregate) -> dict[str, dict[Key, list[Any]]]:
+    """The commands to be decided by every aggregate that they are asked of or name."""
+    commands: dict[str, dict[Key, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for item in received:
         if isinstance(item.verdict, Fit):
-            commands[item.verdict.envelope.tenant_id, item.verdict.envelope.subject].append(item.verdict.command)
+            envelope, command = item.verdict.envelope, item.verdict.command
+            commands[aggregate.name][envelope.tenant_id, envelope.subject].append(command)
+            joint = aggregate.joint.get(type(command))
+            if joint is not None:
+                for name, aggregate_id in joint.others(command):
+                    commands[name][envelope.tenant_id, aggregate_id].append(command)
     return commands
 
 
@@ -109,17 +115,23 @@ def decide(item: Received, decisions: Decisions, aggregate: Aggregate) -> None:
         case Unfit(envelope, rejection):
             decisions.reject_intent(item, envelope, rejection)
         case Fit(envelope, command, context):
-            outcome = aggregate.decide(decisions.state_of(envelope), command, context)
+            outcome = decide_command(command, context, decisions, aggregate)
             if isinstance(outcome, Rejection):
                 decisions.reject_intent(item, envelope, outcome)
             elif isinstance(outcome, tuple):
-                decisions.record_facts(item, envelope, outcome, partial(_evolve, aggregate, context))
+                decisions.record_facts(item, envelope, context, outcome)
             else:
                 decisions.record_no_change(item, envelope)
 
 
-def _evolve(aggregate: Aggregate, context: Any, state: Any, fact: Any) -> Any:  # noqa: ANN401 - any aggregate's
-    return aggregate.evolve(state, fact, context)
+def decide_command(command: Any, context: Context, decisions: Decisions, aggregate: Aggregate) -> tuple[Any, ...] | NoChange | Rejection:  # noqa: ANN401
+    tenant_id = context.tenant_id
+    state = decisions.state_of((aggregate.name, tenant_id, context.aggregate_id))
+    joint = aggregate.joint.get(type(command))
+    if joint is None:
+        return aggregate.decide(state, command, context)
+    others = {(name, named): decisions.state_of((name, tenant_id, named)) for name, named in joint.others(command)}
+    return joint.decide(state, command, context, others)
 
 
 def next_offsets(records: Sequence[Record]) -> dict[int, int]:

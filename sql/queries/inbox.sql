@@ -8,12 +8,12 @@ FOR UPDATE;
 
 -- lock_intents --
 -- One id in two partitions at once: the inbox's key holds ce_time, so only this lock puts the two in turn.
-SELECT count(pg_advisory_xact_lock(lock)) FROM (SELECT lock FROM unnest(%(locks)s::int8[]) AS batch (lock) ORDER BY lock) AS sorted;
+SELECT count(pg_advisory_xact_lock(lock)) FROM (SELECT lock FROM unnest(%(locks)b::int8[]) AS batch (lock) ORDER BY lock) AS sorted;
 
 -- outcomes_of --
 -- What was decided for those of the batch's records that were decided before, whatever their ce_time.
 SELECT inbox.tenant_id, inbox.intent_id, inbox.content_hash, inbox.topic, inbox.partition, inbox."offset"
-FROM unnest(%(tenant_ids)s::text[], %(intent_keys)b::uuid[]) AS batch (tenant_id, intent_key)
+FROM unnest(%(tenant_ids)b::text[], %(intent_keys)b::uuid[]) AS batch (tenant_id, intent_key)
 CROSS JOIN LATERAL (
     SELECT * FROM inbox WHERE inbox.tenant_id = batch.tenant_id AND inbox.intent_key = batch.intent_key
 ) AS inbox;

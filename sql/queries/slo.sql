@@ -5,7 +5,7 @@ SELECT
     slice_seconds, slice_target, owner, scope, budget_status, current_budget_remaining, budget_consumed, as_of, measured_from,
     counted_good, counted_total, counted_slices, counted_bad_slices, counted_ratios
 FROM slo
-JOIN unnest(%(tenant_ids)s::text[], %(slo_ids)s::text[]) AS batch (tenant_id, slo_id) USING (tenant_id, slo_id)
+JOIN unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[]) AS batch (tenant_id, slo_id) USING (tenant_id, slo_id)
 ORDER BY tenant_id, slo_id
 FOR UPDATE OF slo;
 
@@ -13,7 +13,7 @@ FOR UPDATE OF slo;
 -- Those hours of the ledger that the batch can read or change.
 SELECT tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios
 FROM sli_ledger
-JOIN unnest(%(tenant_ids)s::text[], %(slo_ids)s::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
+JOIN unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
     USING (tenant_id, slo_id, hour);
 
 -- insert_slos --
@@ -72,6 +72,32 @@ FROM unnest(
 )
 WHERE slo.tenant_id = row.tenant_id AND slo.slo_id = row.slo_id;
 
+-- update_budgets --
+-- Rows that the batch locked and whose definition stands.
+UPDATE slo SET
+    version = row.version,
+    updated_at = row.updated_at,
+    budget_status = row.budget_status,
+    current_budget_remaining = row.current_budget_remaining,
+    budget_consumed = row.budget_consumed,
+    as_of = row.as_of,
+    measured_from = row.measured_from,
+    counted_good = row.counted_good,
+    counted_total = row.counted_total,
+    counted_slices = row.counted_slices,
+    counted_bad_slices = row.counted_bad_slices,
+    counted_ratios = row.counted_ratios
+FROM unnest(
+    %(tenant_id)b::text[], %(slo_id)b::text[], %(version)b::int8[], %(updated_at)b::timestamptz[], %(budget_status)b::text[],
+    %(current_budget_remaining)b::numeric[], %(budget_consumed)b::numeric[], %(as_of)b::timestamptz[], %(measured_from)b::timestamptz[],
+    %(counted_good)b::int8[], %(counted_total)b::int8[], %(counted_slices)b::int4[], %(counted_bad_slices)b::int4[],
+    %(counted_ratios)b::numeric[]
+) AS row (
+    tenant_id, slo_id, version, updated_at, budget_status, current_budget_remaining, budget_consumed, as_of, measured_from,
+    counted_good, counted_total, counted_slices, counted_bad_slices, counted_ratios
+)
+WHERE slo.tenant_id = row.tenant_id AND slo.slo_id = row.slo_id;
+
 -- save_ledger --
 -- The hours whose windows the batch changed.
 INSERT INTO sli_ledger (tenant_id, slo_id, hour, slots, good, total, slices, bad_slices, ratios)
@@ -90,7 +116,7 @@ ON CONFLICT (tenant_id, slo_id, hour) DO UPDATE SET
 -- drop_ledger --
 -- The hours that went out of the ledger.
 DELETE FROM sli_ledger
-USING unnest(%(tenant_ids)s::text[], %(slo_ids)s::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
+USING unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
 WHERE sli_ledger.tenant_id = batch.tenant_id AND sli_ledger.slo_id = batch.slo_id AND sli_ledger.hour = batch.hour;
 
 -- all_slos --

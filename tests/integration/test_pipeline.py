@@ -37,7 +37,7 @@ def intake(database: str, now: datetime = NOW, **changes: Any) -> Intake:  # noq
         topic="sre.slo.intents.v1",
         aggregate=SLO,
         emitter=Emitter(CODEC, PARTITIONS),
-        open_unit=UnitOpener(database, STORAGES["slo"]),
+        open_unit=UnitOpener(database, STORAGES),
         now=lambda: now,
         inbox_retention=timedelta(days=30),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import TypeAdapter
@@ -10,10 +10,22 @@ from pydantic import TypeAdapter
 from worker.domain import slo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from worker.domain.outcome import Context, NoChange
     from worker.domain.rejection import Rejection
+
+
+Named = tuple[str, str]
+"""An aggregate of the intent's tenant by its type and id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """How an intent over several aggregates is decided: `others` are those it names beyond its subject, each None where absent."""
+
+    others: Callable[[Any], Iterable[Named]]
+    decide: Callable[[Any, Any, Context, Mapping[Named, Any]], tuple[Any, ...] | NoChange | Rejection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ class Aggregate:
     check: Callable[[Any, Context], Rejection | None]
     decide: Callable[[Any, Any, Context], tuple[Any, ...] | NoChange | Rejection]
     evolve: Callable[[Any, Any, Context], Any]
+    joint: Mapping[type, Joint] = field(default_factory=dict)
 
 
 def intent_name(command: type) -> str:

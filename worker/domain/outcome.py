@@ -1,7 +1,8 @@
-"""What a decision is made with, and the two answers that carry no fact; facts are a plain non-empty tuple."""
+"""What a decision is made with, and its answers other than a rejection: no change, or a plain non-empty tuple of facts."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 CLOCK_TOLERANCE = timedelta(minutes=5)  # how far a time in an intent may lie after the moment it is held against
 
@@ -21,3 +22,12 @@ class NoChange:
 
 
 NO_CHANGE = NoChange()
+
+
+@dataclass(frozen=True, slots=True)
+class FactOn:
+    """A fact on another aggregate than the intent's subject; a bare one is on the subject."""
+
+    aggregate: str
+    aggregate_id: str
+    fact: Any

@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from worker.postgres.unit_of_work import UnitOfWork, open_unit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from worker.postgres.storage import Storage
 
@@ -21,9 +21,9 @@ SESSION: Final = ("SET TIME ZONE 'UTC'", "SET enable_seqscan = off")
 class UnitOpener:
     """Opens units of work, one at a time, on a connection of its own. Raises psycopg.OperationalError while PostgreSQL is away."""
 
-    def __init__(self, dsn: str, storage: Storage) -> None:
+    def __init__(self, dsn: str, storages: Mapping[str, Storage]) -> None:
         self._dsn = dsn
-        self._storage = storage
+        self._storages = storages
         self._connection: AsyncConnection[Any] | None = None
 
     @asynccontextmanager
@@ -31,7 +31,7 @@ class UnitOpener:
         if self._connection is None or self._connection.closed:
             self._connection = await connect(self._dsn)
         try:
-            async with open_unit(self._connection, self._storage) as unit:
+            async with open_unit(self._connection, self._storages) as unit:
                 yield unit
         except BaseException:
             await self.close()  # an error or a cancellation can leave a pipeline in any state: begin again with a clean one

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, AsyncCursor
 
     from worker.postgres.storage import Key
 
@@ -47,12 +47,9 @@ def intent_key(tenant_id: str, intent_id: str) -> UUID:
     return UUID(bytes=sha256(f"{tenant_id}\n{intent_id}".encode()).digest()[:16])
 
 
-async def lock_positions(connection: AsyncConnection[Any], topic: str, partitions: Collection[int]) -> dict[int, int]:
+async def lock_positions(connection: AsyncConnection[Any], topic: str, partitions: Collection[int]) -> AsyncCursor[Any]:
     """Next offset to be decided, by partition, locked until the transaction ends; a partition never seen is absent."""
-    cursor = await connection.execute(
-        statements("inbox")["lock_positions"], {"topic": topic, "partitions": sorted(partitions)}, binary=True
-    )
-    return dict(await cursor.fetchall())
+    return await connection.execute(statements("inbox")["lock_positions"], {"topic": topic, "partitions": sorted(partitions)}, binary=True)
 
 
 async def lock_intents(connection: AsyncConnection[Any], keys: Collection[UUID]) -> None:
@@ -61,11 +58,14 @@ async def lock_intents(connection: AsyncConnection[Any], keys: Collection[UUID])
     await connection.execute(statements("inbox")["lock_intents"], {"locks": locks})
 
 
-async def outcomes_of(connection: AsyncConnection[Any], keys: Mapping[Key, UUID]) -> dict[Key, Decided]:
-    """Those of (tenant, intent id) that have an outcome."""
+async def find_outcomes(connection: AsyncConnection[Any], keys: Mapping[Key, UUID]) -> AsyncCursor[Any]:
+    """The rows of by_intent() for those of (tenant, intent id) that have an outcome."""
     named = {"tenant_ids": [tenant for tenant, _ in keys], "intent_keys": list(keys.values())}
-    cursor = await connection.execute(statements("inbox")["outcomes_of"], named, binary=True)
-    return {(row[0], row[1]): Decided(*row[2:]) for row in await cursor.fetchall()}
+    return await connection.execute(statements("inbox")["outcomes_of"], named, binary=True)
+
+
+def by_intent(rows: Sequence[Sequence[Any]]) -> dict[Key, Decided]:
+    return {(row[0], row[1]): Decided(*row[2:]) for row in rows}
 
 
 async def insert(connection: AsyncConnection[Any], topic: str, rows: Sequence[InboxRow]) -> None:

@@ -40,24 +40,31 @@ async def read_all(connection: AsyncConnection[Any]) -> dict[Key, SLO]:
 async def save(connection: AsyncConnection[Any], changes: Mapping[Key, Change]) -> None:
     """Write what changed; meant to run inside a pipeline."""
     sql = statements("slo")
-    created = [_to_row(key, change.after) for key, change in changes.items() if change.before is None]
-    updated = [_to_row(key, change.after) for key, change in changes.items() if change.before is not None]
-    for name, rows in (("insert_slos", created), ("update_slos", updated)):
-        if rows:
-            await connection.execute(sql[name], {column: [row[column] for row in rows] for column in rows[0]})
-    written: list[tuple[object, ...]] = []
+    rows: dict[str, list[dict[str, object]]] = {"insert_slos": [], "update_slos": [], "update_budgets": []}
+    for key, change in changes.items():
+        before, after = change.before, change.after
+        if before is None:
+            rows["insert_slos"].append(_definition_row(after) | _budget_row(key, after))
+        elif before.definition is after.definition:  # nearly always: windows come every minute, definitions a few times a year
+            rows["update_budgets"].append(_budget_row(key, after))
+        else:
+            rows["update_slos"].append(_definition_row(after) | _budget_row(key, after))
+    for name, written in rows.items():
+        if written:
+            await connection.execute(sql[name], {column: [row[column] for row in written] for column in written[0]})
+    hours: list[tuple[object, ...]] = []
     dropped: list[tuple[str, str, datetime]] = []
     for key, change in changes.items():
-        before = {} if change.before is None else change.before.ledger
-        after = change.after.ledger
-        written.extend((*key, hour, held.slots, *held.sums) for hour, held in after.items() if before.get(hour) is not held)
-        dropped.extend((*key, hour) for hour in before if hour not in after)
-    if written:
+        held_before = {} if change.before is None else change.before.ledger
+        held_after = change.after.ledger
+        hours.extend((*key, hour, held.slots, *held.sums) for hour, held in held_after.items() if held_before.get(hour) is not held)
+        dropped.extend((*key, hour) for hour in held_before if hour not in held_after)
+    if hours:
         columns = ("tenant_id", "slo_id", "hour", "slots", *Sums._fields)
-        await connection.execute(sql["save_ledger"], dict(zip(columns, map(list, zip(*written, strict=True)), strict=True)))
+        await connection.execute(sql["save_ledger"], dict(zip(columns, map(list, zip(*hours, strict=True)), strict=True)))
     if dropped:
-        tenant_ids, slo_ids, hours = map(list, zip(*dropped, strict=True))
-        await connection.execute(sql["drop_ledger"], {"tenant_ids": tenant_ids, "slo_ids": slo_ids, "hours": hours})
+        tenant_ids, slo_ids, starts = map(list, zip(*dropped, strict=True))
+        await connection.execute(sql["drop_ledger"], {"tenant_ids": tenant_ids, "slo_ids": slo_ids, "hours": starts})
 
 
 async def _read_hours(
@@ -91,14 +98,10 @@ def _from_row(row: Sequence[Any]) -> SLO:
     return SLO(version, created_at, updated_at, definition, budget, measured_from, counted, {})
 
 
-def _to_row(key: Key, slo: SLO) -> dict[str, object]:
-    definition, spec, budget = slo.definition, slo.definition.sli_spec, slo.budget
+def _definition_row(slo: SLO) -> dict[str, object]:
+    definition, spec = slo.definition, slo.definition.sli_spec
     return {
-        "tenant_id": key[0],
-        "slo_id": key[1],
-        "version": slo.version,
         "created_at": slo.created_at,
-        "updated_at": slo.updated_at,
         "name": definition.name,
         "description": definition.description,
         "target": definition.target,
@@ -110,6 +113,16 @@ def _to_row(key: Key, slo: SLO) -> dict[str, object]:
         "slice_target": spec.slice_target,
         "owner": definition.owner,
         "scope": definition.scope,
+    }
+
+
+def _budget_row(key: Key, slo: SLO) -> dict[str, object]:
+    budget = slo.budget
+    return {
+        "tenant_id": key[0],
+        "slo_id": key[1],
+        "version": slo.version,
+        "updated_at": slo.updated_at,
         "budget_status": budget.budget_status,
         "current_budget_remaining": budget.current_budget_remaining,
         "budget_consumed": budget.budget_consumed,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 """Tenant and aggregate id."""
 
+Subject = tuple[str, str, str]
+"""Aggregate type, tenant, aggregate id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -24,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """`lock` takes the commands of each aggregate, in order, and gives the states that exist; `save` writes what changed.
+    """`lock` takes the commands on each aggregate, in order, and gives the states that exist; `save` writes what changed.
 
     `read_all` gives every state, whole.
     """

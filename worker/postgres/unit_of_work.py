@@ -16,53 +16,80 @@ if TYPE_CHECKING:
 
     from worker.postgres.inbox import Decided, InboxRow
     from worker.postgres.outbox import OutboxRow
-    from worker.postgres.storage import Change, Key, Storage
+    from worker.postgres.storage import Change, Key, Storage, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a batch is decided on, all of it locked: next offset by partition, outcomes by intent, states by subject."""
+
+    positions: dict[int, int]
+    outcomes: dict[Key, Decided]
+    states: dict[Subject, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class UnitOfWork:
-    """A transaction over one aggregate's state. Locks are taken in one order: positions, intents, states."""
+    """A transaction, pipelined: statements go out without waiting for the answer to the one before.
+
+    Locks are taken in one order: positions, intents, then states by aggregate type, tenant and id.
+    """
 
     connection: AsyncConnection[Any]
-    storage: Storage
+    storages: Mapping[str, Storage]
 
-    async def lock_positions(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
-        return await inbox.lock_positions(self.connection, topic, partitions)
+    async def find(
+        self,
+        topic: str,
+        partitions: Collection[int],
+        intents: Mapping[Key, UUID],
+        commands: Mapping[str, Mapping[Key, Sequence[Any]]],
+    ) -> Found:
+        """Lock and read; `commands` by the aggregate that they are asked of or name."""
+        positions = await inbox.lock_positions(self.connection, topic, partitions)
+        if intents:
+            await inbox.lock_intents(self.connection, intents.values())
+            outcomes = await inbox.find_outcomes(self.connection, intents)
+        states = {
+            (name, *key): state
+            for name in sorted(commands)
+            for key, state in (await self.storages[name].lock(self.connection, commands[name])).items()
+        }
+        return Found(
+            dict(await positions.fetchall()),
+            inbox.by_intent(await outcomes.fetchall()) if intents else {},
+            states,
+        )
 
-    async def earlier_outcomes(self, locked: Collection[UUID], sought: Mapping[Key, UUID]) -> dict[Key, Decided]:
-        """Lock the intents' keys against other workers, then read which of the sought ones have an outcome."""
-        if locked:
-            await inbox.lock_intents(self.connection, locked)
-        return await inbox.outcomes_of(self.connection, sought) if sought else {}
-
-    async def lock_states(self, commands: Mapping[Key, Sequence[Any]]) -> dict[Key, Any]:
-        return await self.storage.lock(self.connection, commands) if commands else {}
+    async def outcomes_of(self, intents: Mapping[Key, UUID]) -> dict[Key, Decided]:
+        """Those of more intents, or positions, that have an outcome."""
+        return inbox.by_intent(await (await inbox.find_outcomes(self.connection, intents)).fetchall())
 
     async def save(
         self,
         topic: str,
         inbox_rows: Sequence[InboxRow],
         outbox_rows: Sequence[OutboxRow],
-        changes: Mapping[Key, Change],
+        changes: Mapping[str, Mapping[Key, Change]],
         next_offsets: Mapping[int, int],
     ) -> None:
-        """Write everything and commit, in one round trip."""
-        async with self.connection.pipeline():
-            if changes:
-                await self.storage.save(self.connection, changes)
-            if outbox_rows:
-                await outbox.insert(self.connection, outbox_rows)
-            if inbox_rows:
-                await inbox.insert(self.connection, topic, inbox_rows)
-            await inbox.advance_positions(self.connection, topic, next_offsets)
-            await self.connection.commit()
+        """Write everything and commit; both are done, or have failed, when the unit is left."""
+        for name in sorted(changes):
+            await self.storages[name].save(self.connection, changes[name])
+        if outbox_rows:
+            await outbox.insert(self.connection, outbox_rows)
+        if inbox_rows:
+            await inbox.insert(self.connection, topic, inbox_rows)
+        await inbox.advance_positions(self.connection, topic, next_offsets)
+        await self.connection.commit()
 
 
 @asynccontextmanager
-async def open_unit(connection: AsyncConnection[Any], storage: Storage) -> AsyncIterator[UnitOfWork]:
+async def open_unit(connection: AsyncConnection[Any], storages: Mapping[str, Storage]) -> AsyncIterator[UnitOfWork]:
     """A unit on this connection. Leaving it without save() leaves nothing written."""
     try:
-        yield UnitOfWork(connection, storage)
+        async with connection.pipeline():
+            yield UnitOfWork(connection, storages)
     finally:
         if not connection.closed:
             await connection.rollback()  # does nothing after a commit

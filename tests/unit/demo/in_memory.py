@@ -56,7 +56,7 @@ def perform(story: Story) -> tuple[Observed, Evidence]:
         )
         for row in decisions.inbox_rows
     ]
-    states = {("slo", *key): change.after for key, change in decisions.changes().items()}
+    states = {("slo", *key): change.after for key, change in decisions.changes()["slo"].items()}
     evidence = Evidence(records, published, outcomes, [row.id for row in decisions.outbox_rows], states, COUNTS)
     return observe(story, published), evidence
 
