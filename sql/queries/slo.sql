@@ -1,11 +1,11 @@
--- lock_slos --
+-- lock_rows --
 -- The rows of these SLOs, locked in the one order that all workers take.
 SELECT
     tenant_id, slo_id, version, created_at, updated_at, name, description, target, "window", sli_good, sli_total, budgeting_method,
     slice_seconds, slice_target, owner, scope, budget_status, current_budget_remaining, budget_consumed, as_of, measured_from,
     counted_good, counted_total, counted_slices, counted_bad_slices, counted_ratios
 FROM slo
-JOIN unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[]) AS batch (tenant_id, slo_id) USING (tenant_id, slo_id)
+JOIN unnest(%(tenant_ids)b::text[], %(ids)b::text[]) AS batch (tenant_id, slo_id) USING (tenant_id, slo_id)
 ORDER BY tenant_id, slo_id
 FOR UPDATE OF slo;
 
@@ -16,7 +16,7 @@ FROM sli_ledger
 JOIN unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
     USING (tenant_id, slo_id, hour);
 
--- insert_slos --
+-- insert_rows --
 -- Rows that were absent when the batch looked; a unique violation says that another worker was first.
 INSERT INTO slo (
     tenant_id, slo_id, version, created_at, updated_at, name, description, target, "window", sli_good, sli_total, budgeting_method,
@@ -32,7 +32,7 @@ SELECT * FROM unnest(
     %(counted_bad_slices)b::int4[], %(counted_ratios)b::numeric[]
 );
 
--- update_slos --
+-- update_rows --
 -- Rows that the batch locked, as it leaves them.
 UPDATE slo SET
     version = row.version,
@@ -119,7 +119,7 @@ DELETE FROM sli_ledger
 USING unnest(%(tenant_ids)b::text[], %(slo_ids)b::text[], %(hours)b::timestamptz[]) AS batch (tenant_id, slo_id, hour)
 WHERE sli_ledger.tenant_id = batch.tenant_id AND sli_ledger.slo_id = batch.slo_id AND sli_ledger.hour = batch.hour;
 
--- all_slos --
+-- all_rows --
 -- Every SLO, for an audit.
 SELECT
     tenant_id, slo_id, version, created_at, updated_at, name, description, target, "window", sli_good, sli_total, budgeting_method,

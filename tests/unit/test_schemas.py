@@ -11,22 +11,22 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_t
 import pytest
 from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import fingerprint, to_parsing_canonical_form
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from tests.support.avro_files import NAMESPACE, V1, Schema, Type, current_schema, fingerprint_of, read_file, without
 from worker.codec import load_codec
 from worker.domain import slo
-from worker.domain.aggregate import AGGREGATES, intent_name
-from worker.domain.fields import PERCENT_PLACES, DecimalShape
+from worker.domain.aggregate import AGGREGATES
+from worker.domain.fields import PERCENT_PLACES, DecimalShape, uuid
 from worker.domain.rejection import IntentRejected
-
-AGGREGATE_MODULES = (slo,)
 
 Hint: TypeAlias = Any  # the annotation of a field
 
-INTENTS = {intent_name(command): command for module in AGGREGATE_MODULES for command in get_args(module.Command)}
-FACTS = {fact.__name__: fact for module in AGGREGATE_MODULES for fact in get_args(module.Fact)} | {"IntentRejected": IntentRejected}
+INTENTS: dict[str, Any] = {name: adapter._type for aggregate in AGGREGATES.values() for name, adapter in aggregate.intents.items()}
+FACTS: dict[str, Any] = {name: adapter._type for aggregate in AGGREGATES.values() for name, adapter in aggregate.facts.items()} | {
+    "IntentRejected": IntentRejected
+}
 
 
 def records_named_by(hint: Hint) -> Iterator[type]:
@@ -35,8 +35,8 @@ def records_named_by(hint: Hint) -> Iterator[type]:
         yield hint
         for inner in get_type_hints(hint, include_extras=True).values():
             yield from records_named_by(inner)
-    elif not hasattr(hint, "__metadata__"):  # an annotated type is a plain one: str, int, …
-        for inner in get_args(hint):
+    else:  # the constraints of an annotated type are no types
+        for inner in get_args(hint)[:1] if hasattr(hint, "__metadata__") else get_args(hint):
             yield from records_named_by(inner)
 
 
@@ -53,7 +53,8 @@ def avro_of(datatype: type, name: str) -> Schema:
 
 def avro_field(field: Field[Any], hint: Hint) -> Schema:
     described = {"name": field.name, "type": avro_type(hint)}
-    return described if field.default is MISSING else described | {"default": [] if field.default == () else field.default}
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return described if default is MISSING else described | {"default": [] if default == () else default}
 
 
 def avro_type(hint: Hint) -> Type:
@@ -66,12 +67,18 @@ def avro_type(hint: Hint) -> Type:
     if origin is not Annotated:
         return f"{NAMESPACE}.{hint.__name__}"
     base, *constraints = arguments
+    if get_origin(base) is tuple:
+        return avro_type(base)
+    if get_origin(base) is dict:
+        return {"type": "map", "values": "string"}
+    if any(one.func is uuid for one in constraints if isinstance(one, AfterValidator)):
+        return {"type": "string", "logicalType": "uuid"}
     if base is datetime:
         return {"type": "long", "logicalType": "timestamp-micros"}
     if base is Decimal:
         return {"type": "bytes", "logicalType": "decimal", "precision": digits(constraints), "scale": PERCENT_PLACES}
     if base is int:
-        return {2**31: "int", 2**63: "long"}[upper_bound(constraints)]
+        return "int" if upper_bound(constraints) <= 2**31 else "long"
     return {str: "string", bytes: "bytes", bool: "boolean"}[base]
 
 
@@ -81,7 +88,8 @@ def digits(constraints: list[Any]) -> int:
 
 
 def upper_bound(constraints: list[Any]) -> int:
-    (bound,) = (limit.lt for one in constraints if isinstance(one, FieldInfo) for limit in one.metadata if hasattr(limit, "lt"))
+    limits = [limit for one in constraints if isinstance(one, FieldInfo) for limit in one.metadata]
+    (bound,) = (getattr(limit, name) for limit in limits for name in ("lt", "le") if hasattr(limit, name))
     return int(bound)
 
 

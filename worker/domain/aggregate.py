@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import TypeAdapter
@@ -42,21 +43,31 @@ class Aggregate:
     check: Callable[[Any, Context], Rejection | None]
     decide: Callable[[Any, Any, Context], tuple[Any, ...] | NoChange | Rejection]
     evolve: Callable[[Any, Any, Context], Any]
-    joint: Mapping[type, Joint] = field(default_factory=dict)
+    joint: Mapping[type, Joint]
 
 
 def intent_name(command: type) -> str:
     return f"{command.__name__}Requested"
 
 
-SLO: Final = Aggregate(
-    name="slo",
-    intents={intent_name(command): TypeAdapter(command) for command in get_args(slo.Command)},
-    facts={fact.__name__: TypeAdapter(fact) for fact in get_args(slo.Fact)},
-    check_id=slo.check_id,
-    check=slo.check,
-    decide=slo.decide,
-    evolve=slo.evolve,
-)
+def _aggregate(name: str, module: Any, joint: Mapping[type, Joint] = MappingProxyType({})) -> Aggregate:  # noqa: ANN401 - a module
+    """The aggregate that a module of this package describes by its names Command, Fact, check_id, check, decide and evolve."""
+    return Aggregate(
+        name=name,
+        intents={intent_name(command): TypeAdapter(command) for command in _members(module.Command)},
+        facts={fact.__name__: TypeAdapter(fact) for fact in _members(module.Fact)},
+        check_id=module.check_id,
+        check=module.check,
+        decide=module.decide,
+        evolve=module.evolve,
+        joint=joint,
+    )
+
+
+def _members(union: Any) -> tuple[type, ...]:  # noqa: ANN401 - a union of classes, or a class
+    return get_args(union) or (union,)
+
+
+SLO: Final = _aggregate("slo", slo)
 
 AGGREGATES: Final[Mapping[str, Aggregate]] = {aggregate.name: aggregate for aggregate in (SLO,)}

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,12 @@ _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LF_CR_TAB = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REF_SEGMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_REF_LEVELS = 4  # cluster, namespace, app, pod
+_MAP_NAME_LENGTH = 128
+_MAP_VALUE_LENGTH = 4000
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -78,6 +84,84 @@ def slug(value: str) -> str:
     if len(value) > 64:  # noqa: PLR2004 - the contract's number
         raise wrong_size("must have at most 64 characters")
     return value
+
+
+def uuid(value: str) -> str:
+    """Canonical and lowercase, as RFC 9562 §4 writes it."""
+    if not _UUID.fullmatch(value):
+        raise wrong_shape("must be a lowercase UUID")
+    return value
+
+
+def name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise wrong_shape("must be letters, digits and ._- and begin with a letter or digit")
+    if len(value) > 128:  # noqa: PLR2004 - the contract's number
+        raise wrong_size("must have at most 128 characters")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of the listed values, where an unknown one has no code of its own."""
+
+    values: tuple[str, ...]
+
+    def __call__(self, value: str) -> str:
+        if value not in self.values:
+            raise wrong_shape(f"must be {', '.join(self.values[:-1])} or {self.values[-1]}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """A list, in its order, of at most `limit` items."""
+
+    limit: int
+
+    def __call__(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(items) > self.limit:
+            raise wrong_size(f"must have at most {self.limit} items")
+        return items
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctAtMost:
+    """A set: duplicates are dropped, the first stays, and `limit` counts what is left."""
+
+    limit: int
+
+    def __call__(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        return AtMost(self.limit)(tuple(dict.fromkeys(items)))
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """At most `limit` names of 1 to 128 characters, with values of at most 4,000."""
+
+    limit: int
+
+    def __call__(self, pairs: dict[str, str]) -> dict[str, str]:
+        if any("\0" in text for pair in pairs.items() for text in pair):
+            raise wrong_shape("must not hold U+0000")
+        if len(pairs) > self.limit:
+            raise wrong_size(f"must have at most {self.limit} names")
+        if any(not 1 <= len(key) <= _MAP_NAME_LENGTH for key in pairs):
+            raise wrong_size(f"must have names of 1 to {_MAP_NAME_LENGTH} characters")
+        if any(len(value) > _MAP_VALUE_LENGTH for value in pairs.values()):
+            raise wrong_size(f"must have values of at most {_MAP_VALUE_LENGTH} characters")
+        return pairs
+
+
+def is_ref(value: str) -> bool:
+    """Whether a text is `cluster[/namespace[/app[/pod]]]`; a level between the first and the last that does not apply is `-`."""
+    first, *others = value.split("/")
+    if len(value) > 512 or len(others) >= _REF_LEVELS or not _REF_SEGMENT.fullmatch(first):  # noqa: PLR2004 - the contract's number
+        return False
+    if not others:
+        return True
+    *middle, last = others
+    return _REF_SEGMENT.fullmatch(last) is not None and all(level == "-" or _REF_SEGMENT.fullmatch(level) for level in middle)
 
 
 def parse_rfc3339(text: str) -> datetime:
@@ -154,9 +238,16 @@ Bytes = Annotated[bytes, Strict()]
 Boolean = Annotated[bool, Strict()]
 Slug = Annotated[str, Strict(), AfterValidator(slug)]
 Listed = Annotated[str, Strict(), AfterValidator(_listed)]
+Uuid = Annotated[str, Strict(), AfterValidator(uuid)]
+Name = Annotated[str, Strict(), AfterValidator(name)]
+Line64 = Annotated[str, Strict(), AfterValidator(Line(64))]
+Line100 = Annotated[str, Strict(), AfterValidator(Line(100))]
 Line200 = Annotated[str, Strict(), AfterValidator(Line(200))]
+Line500 = Annotated[str, Strict(), AfterValidator(Line(500))]
+Text200 = Annotated[str, Strict(), AfterValidator(Text(200))]
 Text2000 = Annotated[str, Strict(), AfterValidator(Text(2000))]
 Text10000 = Annotated[str, Strict(), AfterValidator(Text(10_000))]
+Severity = Annotated[str, Strict(), AfterValidator(OneOf(("critical", "high", "medium", "low")))]
 Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 Percent = Annotated[Decimal, BeforeValidator(DecimalShape(9))]
 BudgetPercent = Annotated[Decimal, BeforeValidator(DecimalShape(18))]

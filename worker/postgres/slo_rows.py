@@ -9,6 +9,7 @@ from worker.domain.error_budget import Sums
 from worker.domain.sli_ledger import LedgerHour
 from worker.domain.slo import SLO, Budget, Command, Definition, SliSpec, hours_needed
 from worker.postgres.named_sql import statements
+from worker.postgres.rows import lock_rows, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 
 async def lock(connection: AsyncConnection[Any], commands: Mapping[Key, Sequence[Command]]) -> dict[Key, SLO]:
     """Lock the SLOs and read them, each with the hours of its ledger that its commands need."""
-    keys = sorted(commands)
-    named = {"tenant_ids": [tenant for tenant, _ in keys], "slo_ids": [slo_id for _, slo_id in keys]}
-    rows = await (await connection.execute(statements("slo")["lock_slos"], named, binary=True)).fetchall()
+    rows = await lock_rows(connection, "slo", commands)
     slos = {(row[0], row[1]): _from_row(row) for row in rows}
     needed = [(*key, hour) for key, slo in slos.items() for hour in hours_needed(slo, commands[key])]
     ledgers = await _read_hours(connection, needed) if needed else {}
@@ -32,7 +31,7 @@ async def lock(connection: AsyncConnection[Any], commands: Mapping[Key, Sequence
 
 async def read_all(connection: AsyncConnection[Any]) -> dict[Key, SLO]:
     """Every SLO with its whole ledger: for an audit, not for a batch."""
-    rows = await (await connection.execute(statements("slo")["all_slos"], binary=True)).fetchall()
+    rows = await (await connection.execute(statements("slo")["all_rows"], binary=True)).fetchall()
     ledgers = _by_slo(await (await connection.execute(statements("slo")["whole_ledger"], binary=True)).fetchall())
     return {(row[0], row[1]): _with_ledger(_from_row(row), ledgers.get((row[0], row[1]), {})) for row in rows}
 
@@ -40,18 +39,17 @@ async def read_all(connection: AsyncConnection[Any]) -> dict[Key, SLO]:
 async def save(connection: AsyncConnection[Any], changes: Mapping[Key, Change]) -> None:
     """Write what changed; meant to run inside a pipeline."""
     sql = statements("slo")
-    rows: dict[str, list[dict[str, object]]] = {"insert_slos": [], "update_slos": [], "update_budgets": []}
+    rows: dict[str, list[dict[str, object]]] = {"insert_rows": [], "update_rows": [], "update_budgets": []}
     for key, change in changes.items():
         before, after = change.before, change.after
         if before is None:
-            rows["insert_slos"].append(_definition_row(after) | _budget_row(key, after))
+            rows["insert_rows"].append(_definition_row(after) | _budget_row(key, after))
         elif before.definition is after.definition:  # nearly always: windows come every minute, definitions a few times a year
             rows["update_budgets"].append(_budget_row(key, after))
         else:
-            rows["update_slos"].append(_definition_row(after) | _budget_row(key, after))
+            rows["update_rows"].append(_definition_row(after) | _budget_row(key, after))
     for name, written in rows.items():
-        if written:
-            await connection.execute(sql[name], {column: [row[column] for row in written] for column in written[0]})
+        await write_rows(connection, sql[name], written)
     hours: list[tuple[object, ...]] = []
     dropped: list[tuple[str, str, datetime]] = []
     for key, change in changes.items():

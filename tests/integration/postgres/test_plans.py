@@ -29,7 +29,7 @@ ANALYZE slo, sli_ledger, inbox;
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "table"), [("slo", "lock_slos", "slo"), ("slo", "ledger_hours", "sli_ledger"), ("inbox", "outcomes_of", "inbox")]
+    ("file", "name", "table"), [("slo", "lock_rows", "slo"), ("slo", "ledger_hours", "sli_ledger"), ("inbox", "outcomes_of", "inbox")]
 )
 def test_a_batch_finds_its_rows_by_index(database: str, file: str, name: str, table: str) -> None:
     numbers: dict[str, str] = {}
