@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from worker.client import Intent, to_outgoing
 from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.slo import CreateSLO, RecordSLIWindow, SliSpec
 from worker.envelope import Record
-
-if TYPE_CHECKING:
-    from worker.domain.slo import Command
 
 CODEC = load_codec()
 NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
@@ -50,8 +46,8 @@ class Topic:
 
     def append(
         self,
-        command: Command,
-        slo_id: str = "checkout",
+        command: object,
+        aggregate_id: str = "checkout",
         *,
         tenant: str = "acme",
         intent_id: str | None = None,
@@ -59,7 +55,7 @@ class Topic:
         partition: int = 0,
     ) -> Record:
         rest = {} if intent_id is None else {"intent_id": intent_id}
-        intent = Intent(intent_name(type(command)), tenant, slo_id, command, "/tests", time=time or self.now, **rest)
+        intent = Intent(intent_name(type(command)), tenant, aggregate_id, command, "/tests", time=time or self.now, **rest)
         outgoing = to_outgoing(intent, CODEC)
         return self.append_raw(outgoing.key, outgoing.value, outgoing.headers, partition=partition)
 
