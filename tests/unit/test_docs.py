@@ -19,7 +19,9 @@ from worker.settings import Settings
 from worker.topics import topic_specs
 
 DOCS = Path(__file__).parents[2] / "docs"
+TESTS = Path(__file__).parents[1]
 CONTRACT = (DOCS / "contract.md").read_text(encoding="utf-8")
+PAGES = {page: page.read_text(encoding="utf-8") for page in (DOCS / "contract.md", *sorted((DOCS / "aggregates").glob("*.md")))}
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 FALLS_BACK = {"migrate_database_url", "relay_database_url"}
 
@@ -61,12 +63,20 @@ def test_a_reserved_code_is_not_in_use() -> None:
 
 @pytest.mark.parametrize("code", RejectionCode)
 def test_every_code_stands_where_its_rule_is(code: RejectionCode) -> None:
-    rest = CONTRACT.replace(section("Codes"), "")
-    assert f"`{code}`" in rest
+    rules = "".join(PAGES.values()).replace(section("Codes"), "")
+    assert f"`{code}`" in rules
+
+
+@pytest.mark.parametrize("code", RejectionCode)
+def test_every_code_is_named_by_a_test_of_its_rule(code: RejectionCode) -> None:
+    named = [path.name for path in TESTS.rglob("test_*.py") if re.search(rf"\b{code}\b", path.read_text(encoding="utf-8"))]
+    assert named, f"no test names {code}"
 
 
 def test_every_message_is_described() -> None:
-    described = {*re.findall(r"`([A-Za-z]+)`", CONTRACT), *re.findall(r"`([A-Z]\w+) \{", CONTRACT)}
+    text = "".join(PAGES.values())
+    described = {*re.findall(r"`([A-Za-z]+)`", text), *re.findall(r"\b([A-Z]\w+) \{", text)}
+    described |= {f"{name}Requested" for name in described}
     assert {path.stem for path in V1.glob("*/*.avsc")} - described == {"Violation", "RecordHeader"}  # those are spelled out by their fields
 
 
@@ -75,12 +85,14 @@ def test_every_topic_is_described(topic: str) -> None:
     assert f"`{topic}`" in section("Topics")
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((#[^)]*|[^:)]*)\)", CONTRACT))
-def test_a_link_leads_somewhere(link: str) -> None:
-    if link.startswith("#"):
-        assert link in {f"#{title.lower().replace(' ', '-')}" for title in re.findall(r"^#+ (.*)$", CONTRACT, re.MULTILINE)}
-    else:
-        assert (DOCS / link).exists()
+@pytest.mark.parametrize(("page", "link"), [(page, link) for page in PAGES for link in re.findall(r"\]\(([^):{]*)\)", PAGES[page])])
+def test_a_link_leads_somewhere(page: Path, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = (page.parent / file).resolve() if file else page
+    assert target.exists()
+    if anchor:
+        titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {title.lower().replace(" ", "-") for title in titles}
 
 
 def test_the_vectors_of_ids_and_partitions_hold() -> None:
@@ -93,7 +105,7 @@ def test_the_vectors_of_ids_and_partitions_hold() -> None:
         elif given.startswith("partition of 12 for"):
             assert str(partition_of(given.split("`")[1].encode(), 12)) == expected
             kinds["partition"] += 1
-    assert kinds == {"uid": 4, "partition": 2}
+    assert kinds == {"uid": 7, "partition": 2}
 
 
 def test_the_vectors_of_values_hold() -> None:
