@@ -1,4 +1,4 @@
-"""Ask sre-domain for an SLO, and report what was counted for it: confluent-kafka, fastavro, the .avsc files and docs/contract.md.
+"""Ask sre-domain for an SLO, for what was counted, or for anything: confluent-kafka, fastavro, the .avsc files and docs/contract.md.
 
 Each intent that Kafka has acknowledged is printed as a line of JSON. What sre-domain makes of it comes as facts (read_facts.py) or as a
 rejection, both with the intent's id as their ce_causationid.
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parent.parent / "schemas" / "avro"
 NAMESPACE = "sre.core.v1"
-TOPIC = "sre.slo.intents.v1"
 PRODUCER = {"enable.idempotence": True, "partitioner": "murmur2_random", "delivery.timeout.ms": 30_000}
 MAX_WAITING = 10_000  # intents that are sent and not acknowledged yet
 
@@ -82,7 +81,7 @@ def record_windows(arguments: argparse.Namespace) -> Iterator[Intent]:
     """
     for start_text, good, total in csv.reader(sys.stdin):
         start = datetime.fromisoformat(start_text).astimezone(UTC)
-        intent_id = f"window/{arguments.slo}/{start:%Y%m%dT%H%M%SZ}/{arguments.width}/{arguments.revision}"
+        intent_id = f"window/{arguments.subject}/{start:%Y%m%dT%H%M%SZ}/{arguments.width}/{arguments.revision}"
         payload = {
             "start": start,
             "width_seconds": arguments.width,
@@ -94,9 +93,35 @@ def record_windows(arguments: argparse.Namespace) -> Iterator[Intent]:
         yield "RecordSLIWindowRequested", intent_id, end, encode("RecordSLIWindowRequested", payload)
 
 
-def publish(bootstrap: str, tenant: str, slo: str, intents: list[Intent]) -> bool:
+def ask(arguments: argparse.Namespace) -> Iterator[Intent]:
+    """Standard input is a JSON object of the fields: times in RFC 3339, decimals as strings; what has a default may be left out."""
+    record = f"{arguments.intent}Requested"
+    _, schema = framing(record)
+    payload = from_json(schema, json.load(sys.stdin))
+    yield record, arguments.id or str(uuid.uuid4()), arguments.time or datetime.now(UTC), encode(record, payload)
+
+
+def from_json(schema: Any, value: Any) -> Any:  # noqa: ANN401 - Avro types, JSON values
+    """What fastavro writes under this schema: times and decimals are JSON strings."""
+    if isinstance(schema, list):
+        return None if value is None else from_json(next(one for one in schema if one != "null"), value)
+    if not isinstance(schema, dict):
+        return value
+    if schema.get("logicalType") == "timestamp-micros":
+        return datetime.fromisoformat(value)
+    if schema.get("logicalType") == "decimal":
+        return Decimal(value)
+    if schema["type"] == "record":
+        fields = {field["name"]: field["type"] for field in schema["fields"]}
+        return {name: from_json(fields.get(name), item) for name, item in value.items()}
+    if schema["type"] == "array":
+        return [from_json(schema["items"], item) for item in value]
+    return value
+
+
+def publish(arguments: argparse.Namespace, intents: list[Intent]) -> bool:
     """Send the intents in their order; whether Kafka acknowledged all of them."""
-    producer = Producer(PRODUCER | {"bootstrap.servers": bootstrap})
+    producer = Producer(PRODUCER | {"bootstrap.servers": arguments.bootstrap})
     failed = []
 
     def delivered(intent_id: str, error: KafkaError | None, message: Message) -> None:
@@ -114,14 +139,14 @@ def publish(bootstrap: str, tenant: str, slo: str, intents: list[Intent]) -> boo
             "ce_source": "/examples/publish_intents",
             "ce_type": f"{NAMESPACE}.{record}",
             "ce_time": f"{time:%Y-%m-%dT%H:%M:%S.%f}Z",
-            "ce_subject": slo,
-            "ce_tenantid": tenant,
+            "ce_subject": arguments.subject,
+            "ce_tenantid": arguments.tenant,
             "content-type": "application/avro",
         }
         producer.produce(
-            TOPIC,
+            f"sre.{arguments.aggregate}.intents.v1",
             value,
-            slo.encode(),
+            arguments.subject.encode(),
             headers=[(name, text.encode()) for name, text in headers.items()],
             on_delivery=partial(delivered, intent_id),
         )
@@ -139,7 +164,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
 
     create = commands.add_parser("create-slo", help="ask for a new SLO")
-    create.add_argument("slo", help="its id: lowercase letters, digits and single hyphens")
+    create.add_argument("subject", metavar="slo", help="its id: lowercase letters, digits and single hyphens")
     create.add_argument("--name", required=True)
     create.add_argument("--target", required=True, type=Decimal, help="percent, such as 99.9")
     create.add_argument("--window", default="7d", choices=("7d", "28d", "30d"))
@@ -148,20 +173,28 @@ def main() -> None:
     create.add_argument("--owner", required=True)
     create.add_argument("--scope", required=True)
     create.add_argument("--actor", required=True)
-    create.set_defaults(intents=create_slo)
+    create.set_defaults(intents=create_slo, aggregate="slo")
 
     record = commands.add_parser("record-windows", help="report counts: lines `start,good,total` on standard input")
-    record.add_argument("slo")
+    record.add_argument("subject", metavar="slo")
     record.add_argument("--width", type=int, default=60, choices=(60, 300), help="seconds")
     record.add_argument("--revision", type=int, default=0, help="higher than before to correct what was reported")
-    record.set_defaults(intents=record_windows)
+    record.set_defaults(intents=record_windows, aggregate="slo")
+
+    other = commands.add_parser("ask", help="publish any intent, its fields as a JSON object on standard input")
+    other.add_argument("aggregate", help="incident, alert, runbook, slo, healthcheck or fleetstate")
+    other.add_argument("intent", help="its name, such as CreateIncident")
+    other.add_argument("subject", metavar="aggregate_id")
+    other.add_argument("--id", help="ce_id; the same one with the same fields and time is the same intent")
+    other.add_argument("--time", type=datetime.fromisoformat, help="ce_time; now unless given")
+    other.set_defaults(intents=ask)
 
     arguments = parser.parse_args()
     try:
         intents = list(arguments.intents(arguments))  # all are encoded before the first is sent
     except ValueError as error:
         sys.exit(f"publish_intents: nothing was sent: {error}")
-    sys.exit(0 if publish(arguments.bootstrap, arguments.tenant, arguments.slo, intents) else 1)
+    sys.exit(0 if publish(arguments, intents) else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print the facts about SLOs as lines of JSON: confluent-kafka, fastavro, the .avsc files and docs/contract.md.
+"""Print the facts of one kind of aggregate as lines of JSON: confluent-kafka, fastavro, the .avsc files and docs/contract.md.
 
 Every fact is printed once and in the order of its aggregate, or the program ends: a repeat is skipped, a gap is an error.
 """
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parent.parent / "schemas" / "avro"
 NAMESPACE = "sre.core.v1"
-TOPIC = "sre.slo.facts.v1"
 TIMEOUT_SECONDS = 10.0
 
 
@@ -42,7 +41,7 @@ def released_schemas() -> dict[tuple[str, bytes], Any]:
     return {(path.parent.name, bytes.fromhex(path.stem)): parse_schema(json.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
 
-def messages(bootstrap: str, *, follow: bool) -> Iterator[Message]:
+def messages(bootstrap: str, topic: str, *, follow: bool) -> Iterator[Message]:
     """Committed messages of all partitions from their beginning, up to the end as it is now or on for ever."""
     consumer = Consumer(
         {
@@ -54,10 +53,10 @@ def messages(bootstrap: str, *, follow: bool) -> Iterator[Message]:
         }
     )
     try:
-        partitions = consumer.list_topics(TOPIC, timeout=TIMEOUT_SECONDS).topics[TOPIC].partitions
+        partitions = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions
         if not partitions:
-            raise NoTopicError(f"{TOPIC} does not exist")
-        consumer.assign([TopicPartition(TOPIC, partition, OFFSET_BEGINNING) for partition in partitions])
+            raise NoTopicError(f"{topic} does not exist")
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         unread = set(partitions)
         while follow or unread:
             message = consumer.poll(1.0)
@@ -79,11 +78,11 @@ def text_headers(message: Message) -> dict[str, str]:
     return {name: value.decode() for name, value in headers if value is not None}
 
 
-def facts(bootstrap: str, *, follow: bool) -> Iterator[dict[str, Any]]:
+def facts(bootstrap: str, topic: str, *, follow: bool) -> Iterator[dict[str, Any]]:
     """Facts with what their headers say. Raises GapError."""
     schemas = released_schemas()
     last_versions: dict[tuple[str, str, str], int] = {}  # a real consumer keeps these with the effects, in one transaction
-    for message in messages(bootstrap, follow=follow):
+    for message in messages(bootstrap, topic, follow=follow):
         headers = text_headers(message)
         aggregate = headers["ce_tenantid"], headers["ce_aggregatetype"], headers["ce_aggregateid"]
         version, last = int(headers["ce_aggregateversion"]), last_versions.get(aggregate, 0)
@@ -117,12 +116,13 @@ def as_text(value: object) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bootstrap", required=True, help="a Kafka broker, host:port")
+    parser.add_argument("--aggregate", default="slo", help="incident, alert, runbook, slo (unless given), healthcheck or fleetstate")
     parser.add_argument("--tenant", help="print the facts of this tenant only")
     parser.add_argument("--follow", action="store_true", help="go on as more come, until Ctrl-C")
     arguments = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            for fact in facts(arguments.bootstrap, follow=arguments.follow):
+            for fact in facts(arguments.bootstrap, f"sre.{arguments.aggregate}.facts.v1", follow=arguments.follow):
                 if arguments.tenant in (None, fact["tenant"]):
                     print(json.dumps(fact, default=as_text), flush=True)
         except (GapError, NoTopicError, KafkaException) as error:

@@ -48,11 +48,11 @@ def publish(kafka: str, *command: str, stdin: str = "") -> list[str]:
     return [intent["intent_id"] for intent in acknowledged]
 
 
-def read_until(kafka: str, count: int) -> list[dict[str, Any]]:
+def read_until(kafka: str, count: int, aggregate: str = "slo") -> list[dict[str, Any]]:
     """The tenant's facts, once there are as many."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
-        done = run("read_facts.py", "--bootstrap", kafka, "--tenant", "acme")
+        done = run("read_facts.py", "--bootstrap", kafka, "--tenant", "acme", "--aggregate", aggregate)
         assert done.returncode == 0, done.stderr
         facts = [json.loads(line) for line in done.stdout.splitlines()]
         if len(facts) >= count:
@@ -138,6 +138,58 @@ def test_a_second_run_of_the_publisher_changes_nothing(system: str) -> None:
     facts = read_until(system, 5)
     recorded = [(fact["version"], fact["intent_id"]) for fact in facts if fact["fact"] == "SLIWindowRecorded"]
     assert recorded == [(2, first_run[0]), (4, first_run[1]), (5, last)]
+
+
+INCIDENT = "5f8d2c1e-6b1d-4f0f-8c64-0b8f6a3d2e10"
+ALERT = str(uuid5(NAMESPACE, "alert\nacme\ncustom\ndisk-full-7"))
+CHECK = str(uuid5(NAMESPACE, "healthcheck\nacme\nprod-eu/payments/checkout\nargocd"))
+FLEET = str(uuid5(NAMESPACE, "fleetstate\nacme\nproduction\nprod-eu"))
+COUNTS = dict.fromkeys((f"{kind}_count" for kind in ("healthy", "degraded", "progressing", "unknown", "out_of_sync")), 0)
+OTHERS: list[tuple[str, str, str, dict[str, Any], str]] = [
+    ("incident", "CreateIncident", INCIDENT, {"title": "Down", "severity": "high", "source": "manual", "actor": "ann"}, "IncidentCreated"),
+    (
+        "alert",
+        "IngestAlert",
+        ALERT,
+        {"source": "custom", "fingerprint": "disk-full-7", "name": "DiskFull", "severity": "low", "status": "firing"}
+        | {"labels": {"disk": "7"}, "starts_at": "2026-03-02T00:00:00Z"},
+        "AlertIngested",
+    ),
+    (
+        "runbook",
+        "CreateRunbook",
+        "free-a-disk",
+        {"title": "Free a disk", "automation_level": "manual", "approval_required": True, "owner": "sre", "actor": "ann"}
+        | {"steps": [{"step_id": "look", "title": "Look at what is large"}]},
+        "RunbookCreated",
+    ),
+    (
+        "healthcheck",
+        "RecordHealthCheck",
+        CHECK,
+        {"resource_ref": "prod-eu/payments/checkout", "source": "argocd", "timestamp": "2026-03-02T00:00:00Z"}
+        | {"status": "degraded", "raw_status": "Progressing"},
+        "HealthCheckRecorded",
+    ),
+    (
+        "fleetstate",
+        "RecordFleetState",
+        FLEET,
+        {"environment_id": "production", "cluster_id": "prod-eu", "timestamp": "2026-03-02T00:00:00Z", "total_applications": 0, **COUNTS},
+        "FleetStateRecorded",
+    ),
+]
+
+
+def test_a_stranger_asks_every_other_aggregate(system: str) -> None:
+    asked = {}
+    for aggregate, intent, aggregate_id, fields, fact in OTHERS:
+        asking = ("--bootstrap", system, "--tenant", "acme", "ask", aggregate, intent, aggregate_id)
+        done = run("publish_intents.py", *asking, stdin=json.dumps(fields))
+        assert done.returncode == 0, done.stderr
+        asked[aggregate] = (fact, 1, aggregate_id, json.loads(done.stdout)["intent_id"])
+    found = {aggregate: read_until(system, 1, aggregate)[0] for aggregate in asked}
+    assert {name: (fact["fact"], fact["version"], fact["id"], fact["intent_id"]) for name, fact in found.items()} == asked
 
 
 @contextmanager
