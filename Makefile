@@ -35,6 +35,7 @@ lint: .venv/installed ## ruff, mypy --strict, import-linter
 
 bench: .venv/installed ## One table: an empty Faust agent, this worker end to end, the textbook worker
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.per_intent
 
 N ?= 20
 soak: .venv/installed ## The crash tests N times in a row
