@@ -143,7 +143,10 @@ def _micros(time: datetime) -> int:
 
 
 def _unscaled_bytes(percent: Decimal) -> bytes:
-    unscaled = int(percent.scaleb(PERCENT_PLACES))
+    scaled = percent.scaleb(PERCENT_PLACES)
+    unscaled = int(scaled)
+    if unscaled != scaled:
+        raise ValueError(f"{percent} has more than {PERCENT_PLACES} digits after the point")
     return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
 
 

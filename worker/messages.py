@@ -6,9 +6,9 @@ import base64
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.fields import format_rfc3339
@@ -21,11 +21,28 @@ if TYPE_CHECKING:
     from worker.codec import Codec
 
 _REJECTED = TypeAdapter(IntentRejected)
+_REQUIRED: Final = (
+    "ce_id",
+    "ce_type",
+    "ce_time",
+    "ce_tenantid",
+    "ce_causationid",
+    "ce_aggregatetype",
+    "ce_aggregateid",
+    "ce_aggregateversion",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownFact:
+    """A fact of a type, or with a value, that came after this version: to be passed over, with its version kept."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFact:
-    """A fact as it was read: whose it is, its version, the intent it came of, and the fact itself."""
+    """A fact as it was read: whose it is, its version, the intent it came of, the fact itself, and where it lies."""
 
     fact_id: str
     tenant_id: str
@@ -35,25 +52,49 @@ class ReceivedFact:
     time: str
     causation_id: str
     fact: Any
+    topic: str
+    partition: int
+    offset: int
 
 
 def read_fact(message: Message, codec: Codec) -> ReceivedFact:
     """Raises ValueError where the message is not a fact that this version knows."""
+    received = read_any_fact(message, codec)
+    if isinstance(received.fact, UnknownFact):
+        raise ValueError(f"{received.aggregate} {received.fact.name} is not a fact that this version knows")  # noqa: TRY004
+    return received
+
+
+def read_any_fact(message: Message, codec: Codec) -> ReceivedFact:
+    """A fact, or an UnknownFact in its place. Raises ValueError where the message is neither."""
     headers = _headers(message)
-    aggregate, name = headers["ce_aggregatetype"], headers["ce_type"].removeprefix(TYPE_PREFIX)
-    if aggregate not in AGGREGATES or name not in AGGREGATES[aggregate].facts:
-        raise ValueError(f"{aggregate} {name} is not a fact that this version knows")
-    fact = AGGREGATES[aggregate].facts[name].validate_python(codec.decode(name, message.value() or b""))
+    missing = [name for name in _REQUIRED if name not in headers]
+    if missing:
+        raise ValueError(f"the header {missing[0]} is missing")
     return ReceivedFact(
         headers["ce_id"],
         headers["ce_tenantid"],
-        aggregate,
+        headers["ce_aggregatetype"],
         headers["ce_aggregateid"],
         int(headers["ce_aggregateversion"]),
         headers["ce_time"],
         headers["ce_causationid"],
-        fact,
+        _fact(headers["ce_aggregatetype"], headers["ce_type"].removeprefix(TYPE_PREFIX), message.value() or b"", codec),
+        str(message.topic()),
+        int(message.partition() or 0),
+        int(message.offset() or 0),
     )
+
+
+def _fact(aggregate: str, name: str, value: bytes, codec: Codec) -> Any:  # noqa: ANN401 - any aggregate's
+    known = AGGREGATES[aggregate].facts if aggregate in AGGREGATES else {}
+    if name not in known:
+        return UnknownFact(name)
+    fields = codec.decode(name, value)
+    try:
+        return known[name].validate_python(fields)
+    except ValidationError:  # all bytes are those of a released schema, so the value of a field is a later one
+        return UnknownFact(name)
 
 
 def read_rejection(message: Message, codec: Codec) -> IntentRejected:
@@ -63,9 +104,9 @@ def read_rejection(message: Message, codec: Codec) -> IntentRejected:
 def fact_as_json(message: Message, codec: Codec) -> dict[str, object]:
     received = read_fact(message, codec)
     return {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
+        "topic": received.topic,
+        "partition": received.partition,
+        "offset": received.offset,
         "id": received.fact_id,
         "type": type(received.fact).__name__,
         "tenant": received.tenant_id,

@@ -35,6 +35,12 @@ class KafkaSettings(_FromEnvironment):
     schema_registry_url: str | None = None
 
 
+class BridgeSettings(KafkaSettings):
+    """What a bridge that others send to over HTTP needs to know."""
+
+    bridge_token: SecretStr = Field(min_length=1)  # what a sender shows as its bearer token
+
+
 class DatabaseSettings(_FromEnvironment):
     """Where PostgreSQL is; the relay and the migrations may have roles, and so URLs, of their own."""
 

@@ -30,10 +30,14 @@ def found(aggregate: str, aggregate_id: str, told: Told) -> list[str]:
     return list(breaches(seen))
 
 
-CREATED = ("IncidentCreated", {})
+CREATED: tuple[str, dict[str, Any]] = ("IncidentCreated", {})
 RESOLVED = ("IncidentResolved", {"previous_status": "open"})
 CLOSED = ("IncidentClosed", {"previous_status": "resolved", "merged_into": None})
-NOTE = ("IncidentTimelineEntryAdded", {})
+NOTE: tuple[str, dict[str, Any]] = ("IncidentTimelineEntryAdded", {})
+
+
+def changed(previous: str, status: str) -> tuple[str, dict[str, Any]]:
+    return "IncidentStatusChanged", {"previous_status": previous, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,7 @@ NOTE = ("IncidentTimelineEntryAdded", {})
     [
         ([CREATED, ("IncidentAcknowledged", {}), NOTE], []),
         ([CREATED, RESOLVED, CLOSED, NOTE], []),
-        ([CREATED, RESOLVED, ("IncidentStatusChanged", {"previous_status": "resolved", "status": "investigating"})], []),
+        ([CREATED, RESOLVED, changed("resolved", "investigating")], []),
         ([CREATED, ("IncidentClosed", {"previous_status": "open", "merged_into": "another"}), NOTE], []),
         ([CREATED, RESOLVED, CLOSED, ("IncidentAssigned", {})], ["9: @4 changes a closed incident"]),
         (
@@ -79,7 +83,7 @@ def test_an_alert_is_its_fingerprint_its_episodes_never_fall_and_each_has_one_in
     assert found("alert", ALERT, told) == expected
 
 
-DEFINED = ("RunbookCreated", {})
+DEFINED: tuple[str, dict[str, Any]] = ("RunbookCreated", {})
 REQUESTED = ("RunbookExecutionRequested", {"actor": "ann"})
 APPROVED = ("RunbookExecutionApproved", {"execution_id": EXECUTION, "actor": "ben"})
 STARTED = ("RunbookExecutionStarted", {"execution_id": EXECUTION})
@@ -111,7 +115,8 @@ def test_an_execution_is_asked_for_started_and_ended_once_and_decided_by_another
 
 
 def test_crossings_of_a_budget_alternate() -> None:
-    exhausted, recovered = ("SLOBudgetExhausted", {}), ("SLOBudgetRecovered", {})
+    exhausted: tuple[str, dict[str, Any]] = ("SLOBudgetExhausted", {})
+    recovered: tuple[str, dict[str, Any]] = ("SLOBudgetRecovered", {})
     assert found("slo", "checkout", [exhausted, recovered, exhausted]) == []
     assert found("slo", "checkout", [recovered]) == ["12: @1 crosses the same way twice"]
     assert found("slo", "checkout", [exhausted, exhausted]) == ["12: @2 crosses the same way twice"]

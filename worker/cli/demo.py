@@ -21,10 +21,10 @@ from worker.demo import screen
 from worker.demo.figures import read_figures
 from worker.demo.result import conclude, write
 from worker.demo.run import play
-from worker.demo.story import TENANT, tell
+from worker.demo.state import read_state
+from worker.demo.story import tell
 from worker.devstack.stack import Broker, running_stack
 from worker.errors import WorkerError
-from worker.postgres.queries import SreSLOQueryService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from worker.demo.run import Observed
+    from worker.demo.state import State
     from worker.devstack.stack import Stack
-    from worker.postgres.queries import SLOView
 
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
@@ -47,7 +47,8 @@ class DemonstrationFailedError(WorkerError):
 def demo(broker: ChosenBroker = Broker.TANSU, out: Out = Path("build/demo.json")) -> None:
     """Follow real traffic from intent to fact, on a stack of its own, and check every outcome; takes less than a minute.
 
-    The minutes of a web server's log are recorded on SLOs of several kinds, with faulty intents among them. Status 1: a check failed.
+    The minutes of a web server's log are recorded on SLOs of several kinds, with faulty intents among them. Meanwhile alerts come in, an
+    incident is worked on to its end, and a runbook is executed with approval. Status 1: a check failed.
     """
     began = time.monotonic()
     stop_on_signals()
@@ -77,16 +78,16 @@ def _demonstrate(broker: Broker, directory: Path, out: Path, console: Console, b
             observed, evidence = play(story, stack.settings, tick)
         result = conclude(story, observed, evidence, codec, broker=broker, seconds=time.monotonic() - began)
         write(result, out)
-        for part in screen.report(_read_slos(stack), observed, result):
+        for part in screen.report(_read_state(stack, observed), observed, result):
             console.print(part)
     console.print(f"{result.seconds:.1f} s from start to result; its figures are in {out}")
     if result.violations:
         raise DemonstrationFailedError(f"breaches found by the audit: {len(result.violations)}")
 
 
-def _read_slos(stack: Stack) -> tuple[SLOView, ...]:
+def _read_state(stack: Stack, observed: Observed) -> State:
     with psycopg.connect(stack.settings.writer_dsn, autocommit=True) as connection:
-        return SreSLOQueryService(connection).list_slos(TENANT).items
+        return read_state(connection, observed.facts)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, cast
 
 import typer
 
+from worker.cli.import_argocd import argocd
+from worker.cli.import_openslo import openslo
 from worker.client import Intent, intent_from_fields, publish, to_outgoing
 from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 SOURCE: Final = "/integrations/access-log"
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(argocd)
+app.command()(openslo)
 
 
 class ImportFileError(WorkerError):

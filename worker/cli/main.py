@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from worker.cli import bus, demo, imports, query, relay, stack, worker
+from worker.cli import bridge, bus, demo, imports, poll, query, relay, stack, sweep, worker
 from worker.errors import WorkerError
 
 app = typer.Typer(
@@ -18,6 +18,10 @@ app = typer.Typer(
 
 app.command(rich_help_panel="Services")(worker.worker)
 app.command(rich_help_panel="Services")(relay.relay)
+app.command(rich_help_panel="Services")(sweep.sweep)
+app.add_typer(bridge.app, name="bridge", rich_help_panel="Sources")
+app.add_typer(poll.app, name="poll", rich_help_panel="Sources")
+app.add_typer(imports.app, name="import", rich_help_panel="Sources")
 app.command(rich_help_panel="Set-up")(stack.migrate)
 app.command(rich_help_panel="Set-up")(stack.topics)
 app.command(rich_help_panel="Try it")(demo.demo)
@@ -25,7 +29,6 @@ app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)
 app.command(rich_help_panel="The bus, for people")(bus.facts)
 app.command(rich_help_panel="The bus, for people")(bus.rejected)
-app.add_typer(imports.app, name="import", rich_help_panel="The bus, for people")
 app.add_typer(query.app, name="query", rich_help_panel="The bus, for people")
 
 

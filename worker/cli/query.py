@@ -8,13 +8,22 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import UUID
 
 import psycopg
 import typer
 
 from worker.domain.fields import format_rfc3339
 from worker.errors import SettingsError
-from worker.postgres.queries import DEFAULT_PAGE_SIZE, QueryError, SreSLOQueryService
+from worker.postgres.queries import (
+    DEFAULT_PAGE_SIZE,
+    QueryError,
+    SreAlertQueryService,
+    SreHealthQueryService,
+    SreIncidentQueryService,
+    SreRunbookQueryService,
+    SreSLOQueryService,
+)
 from worker.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -25,36 +34,106 @@ REFUSED: Final = 2
 _CONNECT_TIMEOUT_SECONDS: Final = 5
 
 Tenant = Annotated[str, typer.Option(help="The tenant whose state is read; required.")]
+Id = Annotated[str, typer.Argument(metavar="ID")]
+PageSize = Annotated[int, typer.Option(help="1 to 200.")]
+After = Annotated[str | None, typer.Option(help="The `next` of the page before.")]
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def query() -> None:
-    """Read committed state, as JSON."""
+    """Read committed state, as JSON; status 1 for an unknown id.
+
+    A list is {"items": [...], "next": TOKEN}, oldest first; TOKEN is null at the end.
+    """
+
+
+@app.command("get-incident")
+def get_incident(incident_id: Id, tenant: Tenant = "") -> None:
+    """Print an incident with its timeline."""
+    with _reading() as connection:
+        _print_found("INCIDENT", SreIncidentQueryService(connection).get_incident(tenant, incident_id), incident_id, tenant)
+
+
+@app.command("list-open-incidents")
+def list_open_incidents(tenant: Tenant = "", page_size: PageSize = DEFAULT_PAGE_SIZE, after: After = None) -> None:
+    """Print a page of the incidents that are not resolved or closed, without timelines."""
+    with _reading() as connection:
+        _print(SreIncidentQueryService(connection).list_open_incidents(tenant, page_size, after))
+
+
+@app.command("get-alert")
+def get_alert(alert_id: Id, tenant: Tenant = "") -> None:
+    """Print an alert."""
+    with _reading() as connection:
+        _print_found("ALERT", SreAlertQueryService(connection).get_alert(tenant, alert_id), alert_id, tenant)
+
+
+@app.command("list-active-alerts")
+def list_active_alerts(
+    tenant: Tenant = "",
+    incident: Annotated[str | None, typer.Option(help="Only those that are correlated to this incident.")] = None,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    after: After = None,
+) -> None:
+    """Print a page of the alerts that fire, acknowledged and silenced ones too."""
+    with _reading() as connection:
+        _print(SreAlertQueryService(connection).list_active_alerts(tenant, incident, page_size, after))
+
+
+@app.command("get-runbook")
+def get_runbook(runbook_id: Id, tenant: Tenant = "") -> None:
+    """Print a runbook with its unfinished executions."""
+    with _reading() as connection:
+        _print_found("RUNBOOK", SreRunbookQueryService(connection).get_runbook(tenant, runbook_id), runbook_id, tenant)
+
+
+@app.command("list-runbooks")
+def list_runbooks(tenant: Tenant = "", page_size: PageSize = DEFAULT_PAGE_SIZE, after: After = None) -> None:
+    """Print a page of runbooks, without executions."""
+    with _reading() as connection:
+        _print(SreRunbookQueryService(connection).list_runbooks(tenant, page_size, after))
 
 
 @app.command("get-slo")
-def get_slo(slo_id: Annotated[str, typer.Argument(metavar="ID")], tenant: Tenant = "") -> None:
-    """Print an SLO's definition and error budget; status 1 where there is none of this id."""
-    with _one_line_errors(), _connect() as connection:
-        slo = SreSLOQueryService(connection).get_slo(tenant, slo_id)
-    if slo is None:
-        typer.echo(f"SLO_NOT_FOUND: no SLO {slo_id!r} in tenant {tenant!r}", err=True)
-        raise typer.Exit(NOT_FOUND)
-    _print(slo)
+def get_slo(slo_id: Id, tenant: Tenant = "") -> None:
+    """Print an SLO's definition and error budget."""
+    with _reading() as connection:
+        _print_found("SLO", SreSLOQueryService(connection).get_slo(tenant, slo_id), slo_id, tenant)
 
 
 @app.command("list-slos")
-def list_slos(
+def list_slos(tenant: Tenant = "", page_size: PageSize = DEFAULT_PAGE_SIZE, after: After = None) -> None:
+    """Print a page of SLOs."""
+    with _reading() as connection:
+        _print(SreSLOQueryService(connection).list_slos(tenant, page_size, after))
+
+
+@app.command("get-current-fleet-state")
+def get_current_fleet_state(
+    environment: Annotated[str, typer.Argument(metavar="ENVIRONMENT")],
     tenant: Tenant = "",
-    page_size: Annotated[int, typer.Option(help="1 to 200.")] = DEFAULT_PAGE_SIZE,
-    after: Annotated[str | None, typer.Option(help="The `next` of the page before.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Only this cluster.")] = None,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
+    after: After = None,
 ) -> None:
-    """Print a page of SLOs, oldest first: {"items": [...], "next": TOKEN}; `next` is null on the last page."""
+    """Print the current snapshot of each of an environment's clusters, a page at a time."""
+    with _reading() as connection:
+        _print(SreHealthQueryService(connection).get_current_fleet_state(tenant, environment, cluster, page_size, after))
+
+
+@contextmanager
+def _reading() -> Iterator[psycopg.Connection[Any]]:
     with _one_line_errors(), _connect() as connection:
-        page = SreSLOQueryService(connection).list_slos(tenant, page_size, after)
-    _print(page)
+        yield connection
+
+
+def _print_found(aggregate: str, found: object | None, aggregate_id: str, tenant: str) -> None:
+    if found is None:
+        typer.echo(f"{aggregate}_NOT_FOUND: {aggregate_id!r} is no {aggregate.lower()} of tenant {tenant!r}", err=True)
+        raise typer.Exit(NOT_FOUND)
+    _print(found)
 
 
 def _connect() -> psycopg.Connection[Any]:
@@ -88,6 +167,8 @@ def _as_json(value: object) -> object:
         return {field.name: _as_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
         return [_as_json(item) for item in value]
+    if isinstance(value, UUID):
+        return str(value)
     if isinstance(value, Decimal):
         return f"{value:.6f}"
     return format_rfc3339(value) if isinstance(value, datetime) else value

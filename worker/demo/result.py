@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from worker.audit import breaches
-from worker.demo.story import content
+from worker.audit import breaches, header_values
+from worker.demo.asking import content
+from worker.envelope import TYPE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,15 +21,21 @@ if TYPE_CHECKING:
     from worker.demo.run import Observed
     from worker.demo.story import Story
 
+NAMELESS: Final = "(a stray record)"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`intents` counts a repeated record once; the latencies are of intents sent at a steady pace, None where no fact came."""
+    """`intents` counts a repeated record once, `by_intent` has the outcomes of each name on the wire.
+
+    The latencies are of intents sent at a steady pace, None where no fact came.
+    """
 
     broker: str
     intents: int
     repeats: int
     outcomes: Mapping[str, int]
+    by_intent: Mapping[str, Mapping[str, int]]
     facts: int
     rejections: Mapping[str, int]
     violations: Sequence[str]
@@ -52,6 +59,7 @@ def conclude(story: Story, observed: Observed, evidence: Evidence, codec: Codec,
         intents=intents,
         repeats=len(story.all) - intents,
         outcomes=_counts(outcome.outcome for outcome in evidence.outcomes),
+        by_intent=outcomes_by_intent(evidence),
         facts=len(observed.facts),
         rejections=_counts(rejection.code for rejection in observed.rejections),
         violations=violations(story, observed, evidence, codec),
@@ -79,6 +87,16 @@ def _unexpected_answers(story: Story, evidence: Evidence) -> Iterator[str]:
         answer = came.get(content(asked), "no outcome")
         if answer != asked.due:
             yield f"{asked.intent_id or 'a record without id'}: {asked.due} was due, {answer} came"
+
+
+def outcomes_by_intent(evidence: Evidence) -> dict[str, dict[str, int]]:
+    """Under the name without its suffix Requested, or NAMELESS where a record names no intent."""
+    names = {record[:3]: header_values(record).get("ce_type", NAMELESS) for record in evidence.intents}
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for outcome in evidence.outcomes:
+        name = names.get(outcome[3:6], NAMELESS)
+        found[name.removeprefix(TYPE_PREFIX).removesuffix("Requested")][outcome.outcome] += 1
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 
 
 def _answer(outcome: Outcome) -> str:

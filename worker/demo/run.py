@@ -14,7 +14,7 @@ from uuid import UUID
 from worker.audit import header_values
 from worker.client import publish, read_committed
 from worker.codec import load_codec
-from worker.demo.story import audible_answers
+from worker.demo.asking import audible_answers
 from worker.errors import WorkerError
 from worker.evidence import gather_evidence, outgoing_topics, to_record
 from worker.messages import read_fact, read_rejection
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from worker.audit import Evidence
     from worker.client import Outgoing
-    from worker.demo.story import Asked, Story
+    from worker.demo.asking import Asked
+    from worker.demo.story import Story
     from worker.domain.rejection import IntentRejected
     from worker.envelope import Record
     from worker.messages import ReceivedFact
@@ -88,7 +89,7 @@ def play(story: Story, settings: Settings, tick: Callable[[Observed], None]) -> 
 
 def _paced(story: Story, observed: Observed, ended: Event) -> Iterator[Outgoing]:
     """The SLOs; once these are made, each minute's records when they are due. All go through one producer: a new one is slow at first."""
-    yield from _sent(story.creations, observed)
+    yield from _sent(story.creations, observed, ended)
     while observed.answers < audible_answers(story.creations):
         if ended.wait(_POLL_SECONDS):
             return
@@ -96,11 +97,14 @@ def _paced(story: Story, observed: Observed, ended: Event) -> Iterator[Outgoing]
     for number, minute in enumerate(story.minutes):
         if ended.wait(max(0.0, began + number / LOG_MINUTES_A_SECOND - time.monotonic())):
             return
-        yield from _sent(minute, observed)
+        yield from _sent(minute, observed, ended)
 
 
-def _sent(asked_together: Iterable[Asked], observed: Observed) -> Iterator[Outgoing]:
+def _sent(asked_together: Iterable[Asked], observed: Observed, ended: Event) -> Iterator[Outgoing]:
     for asked in asked_together:
+        while not observed.first_fact_at.keys() >= set(asked.after):
+            if ended.wait(_POLL_SECONDS):
+                return
         observed.sent_at.setdefault(asked.intent_id, time.perf_counter())
         yield asked.record
         observed.published += 1

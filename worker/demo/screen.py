@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from worker.demo.story import audible_answers
+from worker.demo.asking import audible_answers
 from worker.domain.slo import SLOBudgetExhausted, SLOBudgetRecovered
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from worker.demo.result import Result
     from worker.demo.run import Observed
+    from worker.demo.state import State
     from worker.demo.story import Story
     from worker.domain.rejection import IntentRejected
     from worker.integrations.access_log import Window
@@ -84,8 +85,9 @@ def describe_crossing(fact: ReceivedFact) -> str | None:
     return f"[{_STYLES[word]}]{word}[/] {fact.fact.budget.as_of:%a %H:%M}"
 
 
-def report(slos: Sequence[SLOView], observed: Observed, result: Result) -> Iterator[Table | Text | str]:
-    yield budgets_table(slos, observed.facts)
+def report(state: State, observed: Observed, result: Result) -> Iterator[Table | Text | str]:
+    yield budgets_table(state.slos, observed.facts)
+    yield state_table(state)
     yield outcomes_table(result)
     yield rejections_table(observed.rejections)
     yield from verdict(result)
@@ -120,11 +122,36 @@ def budgets_table(slos: Sequence[SLOView], facts: Sequence[ReceivedFact]) -> Tab
     return table
 
 
+def state_table(state: State) -> Table:
+    """The other five aggregates as the query services give them, a line each."""
+    table = _table("What else the record says", "aggregate", "id", _number("version"), "state")
+    if incident := state.incident:
+        entries = len(incident.timeline or ())
+        told = f"{incident.status}, {incident.severity}, {incident.alert_count} alerts, {entries} in the timeline: {incident.title}"
+        table.add_row("incident", incident.incident_id, str(incident.version), Text(told))
+    for alert in state.alerts:
+        told = f"{alert.status}, episode {alert.episode}, acknowledged by {alert.acknowledged_by or 'nobody'}: {alert.name}"
+        table.add_row("alert", alert.alert_id, str(alert.version), Text(told))
+    for runbook in state.runbooks:
+        told = f"definition of version {runbook.definition_version}: {runbook.title}"
+        table.add_row("runbook", runbook.runbook_id, str(runbook.version), Text(told))
+    for fleet in state.fleets:
+        counts = f"{fleet.healthy_count} healthy, {fleet.progressing_count} progressing, {fleet.degraded_count} degraded"
+        told = f"{fleet.cluster_id}: {fleet.total_applications} applications, {counts}, {fleet.unknown_count} unknown"
+        table.add_row("fleetstate", fleet.stream_id, str(fleet.version), Text(told))
+    for resource, status in state.checks.items():
+        table.add_row("healthcheck", resource, "", status)
+    return table
+
+
 def outcomes_table(result: Result) -> Table:
-    table = _table("Outcomes, one for each intent", "", _number("count"))
-    table.add_row("intents", str(result.intents), style="bold")
-    for outcome, count in sorted(result.outcomes.items()):
-        table.add_row(f"  {outcome}", str(count))
+    """A line for each intent, and what all come to."""
+    outcomes = ("facts", "no_change", "rejected")
+    table = _table("Outcomes, one for each intent", "", *map(_number, ("intents", *outcomes)))
+    for name, counts in result.by_intent.items():
+        table.add_row(name, str(sum(counts.values())), *(str(counts.get(outcome, "")) for outcome in outcomes))
+    totals = (str(result.outcomes.get(outcome, 0)) for outcome in outcomes)
+    table.add_row("all", str(result.intents), *totals, style="bold")
     table.add_row("facts read", str(result.facts))
     table.add_row("records sent again, with no second outcome", str(result.repeats))
     return table

@@ -1,4 +1,4 @@
-"""What the demonstration asks for: SLOs over one real log, its windows minute by minute, and what clients get wrong now and then."""
+"""What the demonstration asks for: SLOs over one real log, minute by minute, what clients get wrong, and an incident meanwhile."""
 
 from __future__ import annotations
 
@@ -7,38 +7,28 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.client import Intent, Outgoing, to_outgoing
-from worker.domain.aggregate import SLO, intent_name
+from worker.client import Outgoing
+from worker.demo.asking import NO_CHANGE, Asked, ask
+from worker.demo.operations import operations
+from worker.domain.aggregate import SLO
 from worker.domain.fields import EPOCH
 from worker.domain.rejection import RejectionCode
 from worker.domain.slo import CreateSLO, RecordSLIWindow, SliSpec, UpdateSLO
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from worker.codec import Codec
     from worker.domain.slo import Command
     from worker.integrations.access_log import Window
 
-TENANT: Final = "demo"
-SOURCE: Final = "/sre-domain/demo"
-FACTS: Final = "facts"
-NO_CHANGE: Final = "no_change"
-
 _MINUTES_BETWEEN_FAULTS: Final = 40
+_FIRST_OPERATION: Final = 20  # minutes of the log before the first of them, and between two
+_MINUTES_BETWEEN_OPERATIONS: Final = 20
 _WATCHED: Final = "requests-7d"  # the SLO that the faulty intents are about
 _TIGHTENED: Final = "requests-28d"
 _TIGHTER_TARGET: Final = Decimal("99.9")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A record and the answer that is due: `facts`, `no_change` or the code of a rejection. A repeat is equal to what it repeats."""
-
-    record: Outgoing
-    intent_id: str
-    due: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +41,6 @@ class Story:
     @property
     def all(self) -> list[Asked]:
         return [*self.creations, *(asked for minute in self.minutes for asked in minute)]
-
-
-def content(asked: Asked) -> tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]:
-    """Equal for a record and its repeats only."""
-    return asked.record.key, asked.record.value, tuple(asked.record.headers)
-
-
-def audible_answers(asked: Iterable[Asked]) -> int:
-    """How many intents are answered by a fact or a rejection; a repeat is answered once, with what it repeats."""
-    return len({content(each) for each in asked if each.due != NO_CHANGE})
 
 
 def definitions() -> dict[str, CreateSLO]:
@@ -81,43 +61,40 @@ def definitions() -> dict[str, CreateSLO]:
 def tell(windows: Sequence[Window], now: datetime, codec: Codec) -> Story:
     """The story for these windows of 60 s, with all its intents asked at `now`."""
     slos = definitions()
-    creations = [_ask(command, FACTS, slo_id, now, codec) for slo_id, command in slos.items()]
+    creations = [ask(command, slo_id, now, codec) for slo_id, command in slos.items()]
     minutes: list[list[Asked]] = []
     for number, window in enumerate(windows, start=1):
-        minutes.append([_ask(_recording(window), FACTS, slo_id, now, codec) for slo_id in slos])
+        minutes.append([ask(_recording(window), slo_id, now, codec) for slo_id in slos])
         if number % _MINUTES_BETWEEN_FAULTS == 0:
             recorded = minutes[-1][list(slos).index(_WATCHED)]
             minutes[-1] += [recorded, *_mistakes(_recording(window), recorded.intent_id, now, codec)]
-    minutes.append([_ask(_update(slos[_TIGHTENED], target=_TIGHTER_TARGET), FACTS, _TIGHTENED, now, codec)])
+    for number, moment in enumerate(operations(now, codec)):
+        minutes[_FIRST_OPERATION + number * _MINUTES_BETWEEN_OPERATIONS] += moment
+    minutes.append([ask(_update(slos[_TIGHTENED], target=_TIGHTER_TARGET), _TIGHTENED, now, codec)])
     return Story(creations, minutes)
 
 
 def _mistakes(recorded: RecordSLIWindow, used_id: str, now: datetime, codec: Codec) -> Iterator[Asked]:
     """Intents that change nothing, about a window that was recorded by the intent `used_id`."""
 
-    def ask(command: Command, due: str, slo_id: str = _WATCHED, time: datetime = now, **rest: str) -> Asked:
-        return _ask(command, due, slo_id, time, codec, **rest)
+    def wrong(command: Command, due: str, slo_id: str = _WATCHED, time: datetime = now, **rest: Any) -> Asked:  # noqa: ANN401 - an intent's id
+        return ask(command, slo_id, time, codec, due, **rest)
 
     five_minutes = timedelta(minutes=5)
     covering = recorded.start - (recorded.start - EPOCH) % five_minutes
-    yield ask(recorded, NO_CHANGE)
-    yield ask(replace(recorded, good=recorded.total + 1), RejectionCode.SLI_COUNTS_INVALID)
-    yield ask(replace(recorded, start=recorded.start + timedelta(seconds=30)), RejectionCode.SLI_WINDOW_MISALIGNED)
-    yield ask(replace(recorded, start=covering, width_seconds=300), RejectionCode.SLI_WINDOW_OVERLAP)
-    yield ask(replace(recorded, total=recorded.total + 1), RejectionCode.SLI_WINDOW_CONFLICT)
-    yield ask(recorded, RejectionCode.SLO_NOT_FOUND, "no-such-slo")
-    yield ask(replace(definitions()[_WATCHED], target=Decimal(100)), RejectionCode.SLO_TARGET_OUT_OF_RANGE, "perfection")
-    yield ask(recorded, RejectionCode.TIMESTAMP_IN_FUTURE, time=now + timedelta(hours=1))
-    yield ask(replace(recorded, revision=1), RejectionCode.IDEMPOTENCY_KEY_REUSED, intent_id=used_id)
-    unreadable = ask(recorded, RejectionCode.SCHEMA_INVALID)
+    yield wrong(recorded, NO_CHANGE)
+    yield wrong(replace(recorded, good=recorded.total + 1), RejectionCode.SLI_COUNTS_INVALID)
+    yield wrong(replace(recorded, start=recorded.start + timedelta(seconds=30)), RejectionCode.SLI_WINDOW_MISALIGNED)
+    yield wrong(replace(recorded, start=covering, width_seconds=300), RejectionCode.SLI_WINDOW_OVERLAP)
+    yield wrong(replace(recorded, total=recorded.total + 1), RejectionCode.SLI_WINDOW_CONFLICT)
+    yield wrong(recorded, RejectionCode.SLO_NOT_FOUND, "no-such-slo")
+    yield wrong(replace(definitions()[_WATCHED], target=Decimal(100)), RejectionCode.SLO_TARGET_OUT_OF_RANGE, "perfection")
+    yield wrong(recorded, RejectionCode.TIMESTAMP_IN_FUTURE, time=now + timedelta(hours=1))
+    yield wrong(replace(recorded, revision=1), RejectionCode.IDEMPOTENCY_KEY_REUSED, intent_id=used_id)
+    unreadable = wrong(recorded, RejectionCode.SCHEMA_INVALID)
     yield replace(unreadable, record=replace(unreadable.record, value=b"not Avro"))
     stray = f"a stray record of {recorded.start}".encode()
     yield Asked(Outgoing(intents_topic(SLO.name), b"?", stray, ()), "", RejectionCode.TENANT_REQUIRED)
-
-
-def _ask(command: Command, due: str, slo_id: str, time: datetime, codec: Codec, **rest: str) -> Asked:
-    intent = Intent(intent_name(type(command)), TENANT, slo_id, command, SOURCE, time=time, **rest)
-    return Asked(to_outgoing(intent, codec), intent.intent_id, due)
 
 
 def _recording(window: Window) -> RecordSLIWindow:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import TypeAdapter
 
-from worker.domain import slo
+from worker.domain import alert, correlation, fleetstate, healthcheck, incident, merging, runbook, slo
+from worker.domain.incident_messages import CorrelateAlertsToIncident, MergeIncidents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,6 +69,20 @@ def _members(union: Any) -> tuple[type, ...]:  # noqa: ANN401 - a union of class
     return get_args(union) or (union,)
 
 
+ALERT: Final = _aggregate("alert", alert)
+FLEETSTATE: Final = _aggregate("fleetstate", fleetstate)
+HEALTHCHECK: Final = _aggregate("healthcheck", healthcheck)
+INCIDENT: Final = _aggregate(
+    "incident",
+    incident,
+    joint={
+        MergeIncidents: Joint(merging.others, merging.decide),
+        CorrelateAlertsToIncident: Joint(correlation.others, correlation.decide),
+    },
+)
+RUNBOOK: Final = _aggregate("runbook", runbook)
 SLO: Final = _aggregate("slo", slo)
 
-AGGREGATES: Final[Mapping[str, Aggregate]] = {aggregate.name: aggregate for aggregate in (SLO,)}
+AGGREGATES: Final[Mapping[str, Aggregate]] = {
+    aggregate.name: aggregate for aggregate in (INCIDENT, ALERT, FLEETSTATE, HEALTHCHECK, RUNBOOK, SLO)
+}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tests.support.records import CODEC, NOW, Topic
 from worker.audit import Evidence, Outcome, header_values
 from worker.decisions import Decisions
+from worker.demo.asking import content
 from worker.demo.run import Observed
-from worker.domain.aggregate import SLO
+from worker.domain.aggregate import AGGREGATES
 from worker.domain.rejection import IntentRejected, RecordHeader, Violation
 from worker.emission import Emitter
 from worker.messages import ReceivedFact
@@ -22,43 +23,41 @@ from worker.topics import PARTITIONS, REJECTED_TOPIC, facts_topic, intents_topic
 if TYPE_CHECKING:
     from worker.demo.story import Story
     from worker.envelope import Record
+    from worker.postgres.inbox import InboxRow
     from worker.postgres.outbox import OutboxRow
 
-COUNTS = {facts_topic("slo"): PARTITIONS, REJECTED_TOPIC: PARTITIONS}
+COUNTS = {REJECTED_TOPIC: PARTITIONS, **{facts_topic(name): PARTITIONS for name in AGGREGATES}}
 LATENCY_SECONDS = 0.25
 
 
 def perform(story: Story) -> tuple[Observed, Evidence]:
     """Every intent is sent one second after the one before, and its first fact comes LATENCY_SECONDS later."""
-    topic = Topic(intents_topic("slo"))
-    records = [
-        topic.append_raw(asked.record.key, asked.record.value, asked.record.headers, partition=partition_of(asked.record.key, PARTITIONS))
-        for asked in story.all
-    ]
-    decisions = Decisions("slo", Emitter(CODEC, COUNTS), {}, {})
-    for record in records:
-        decide(receive(record, SLO, CODEC, NOW, timedelta(days=30)), decisions, SLO)
-    outgoing: dict[str, Topic] = {name: Topic(name) for name in COUNTS}
-    published = [
-        outgoing[row.topic].append_raw(row.key, row.payload, headers_of(row), partition=row.partition) for row in decisions.outbox_rows
-    ]
-    outcomes = [
-        Outcome(
-            row.tenant_id,
-            row.intent_id,
-            row.content_hash,
-            topic.name,
-            row.partition,
-            row.offset,
-            row.outcome,
-            row.code,
-            [UUID(fact_id) for fact_id in row.fact_ids.strip("{}").split(",") if fact_id],
-        )
-        for row in decisions.inbox_rows
-    ]
-    states = {("slo", *key): change.after for key, change in decisions.changes()["slo"].items()}
-    evidence = Evidence(records, published, outcomes, [row.id for row in decisions.outbox_rows], states, COUNTS)
-    return observe(story, published), evidence
+    emitter = Emitter(CODEC, COUNTS)
+    earlier: dict[Any, Any] = {}
+    states: dict[Any, Any] = {}
+    incoming = {intents_topic(name): Topic(intents_topic(name)) for name in AGGREGATES}
+    outgoing = {name: Topic(name) for name in COUNTS}
+    records: list[Record] = []
+    published: list[Record] = []
+    outcomes: list[Outcome] = []
+    outbox_ids: list[UUID] = []
+    for asked in story.all:
+        topic, (key, value, headers) = incoming[asked.record.topic], content(asked)
+        record = topic.append_raw(key, value, headers, partition=partition_of(key, PARTITIONS))
+        aggregate = AGGREGATES[asked.record.topic.split(".")[1]]
+        decisions = Decisions(aggregate.name, emitter, earlier, states)
+        decide(receive(record, aggregate, CODEC, NOW, timedelta(days=30)), decisions, aggregate)
+        records.append(record)
+        rows = decisions.outbox_rows
+        published += [outgoing[row.topic].append_raw(row.key, row.payload, headers_of(row), partition=row.partition) for row in rows]
+        outcomes += [outcome_of(row, topic.name) for row in decisions.inbox_rows]
+        outbox_ids += [row.id for row in rows]
+    return observe(story, published), Evidence(records, published, outcomes, outbox_ids, states, COUNTS)
+
+
+def outcome_of(row: InboxRow, topic: str) -> Outcome:
+    fact_ids = [UUID(fact_id) for fact_id in row.fact_ids.strip("{}").split(",") if fact_id]
+    return Outcome(row.tenant_id, row.intent_id, row.content_hash, topic, row.partition, row.offset, row.outcome, row.code, fact_ids)
 
 
 def observe(story: Story, published: list[Record]) -> Observed:
@@ -86,7 +85,10 @@ def fact_of(record: Record) -> ReceivedFact:
         int(headers["ce_aggregateversion"]),
         headers["ce_time"],
         headers["ce_causationid"],
-        SLO.facts[name].validate_python(CODEC.decode(name, record.value or b"")),
+        AGGREGATES[headers["ce_aggregatetype"]].facts[name].validate_python(CODEC.decode(name, record.value or b"")),
+        record.topic,
+        record.partition,
+        record.offset,
     )
 
 

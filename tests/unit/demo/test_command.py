@@ -12,6 +12,7 @@ import pytest
 
 from worker.cli import demo
 from worker.cli.main import main
+from worker.demo.state import State
 from worker.devstack.stack import Broker, Stack
 from worker.errors import WorkerError
 
@@ -50,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, story: Story) -> Run:
             "running_stack": stack,
             "play": play,
             "tell": lambda *_: story,
-            "_read_slos": lambda _: (),
+            "_read_state": lambda *_: State(),
             "stop_on_signals": lambda: None,
         }.items():
             monkeypatch.setattr(demo, name, stand_in)

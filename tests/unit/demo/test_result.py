@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.records import CODEC
 from tests.unit.demo.in_memory import LATENCY_SECONDS
+from worker.demo.asking import content
 from worker.demo.result import conclude, percentile, violations, write
 from worker.demo.run import Observed
-from worker.demo.story import content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +110,7 @@ def test_the_figures_are_written_as_json_with_every_breach(story: Story, observe
         "intents": result.intents,
         "repeats": result.repeats,
         "outcomes": result.outcomes,
+        "by_intent": result.by_intent,
         "facts": result.facts,
         "rejections": result.rejections,
         "violations": 2,

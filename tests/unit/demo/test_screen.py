@@ -15,6 +15,7 @@ from worker.demo import screen
 from worker.demo.figures import read_figures
 from worker.demo.result import conclude
 from worker.demo.run import Observed
+from worker.demo.state import State
 from worker.demo.story import definitions
 from worker.domain.slo import WINDOWS
 from worker.postgres.queries import SLOView
@@ -82,7 +83,10 @@ def test_counts_are_those_of_the_result(result: Result) -> None:
     console = a_file()
     console.print(screen.outcomes_table(result))
     words = words_of(console)
-    assert f"intents {result.intents} facts {result.outcomes['facts']} no_change 9 rejected {result.outcomes['rejected']}" in words
+    assert f"all {result.intents} {result.outcomes['facts']} 10 {result.outcomes['rejected']}" in words
+    windows = result.by_intent["RecordSLIWindow"]
+    assert f"RecordSLIWindow {sum(windows.values())} {windows['facts']} 9 {windows['rejected']}" in words
+    assert "MergeIncidents 1 1 " in words
     assert f"facts read {result.facts}" in words
 
 
@@ -139,7 +143,7 @@ def test_a_file_gets_no_control_codes(story: Story, observed: Observed, result: 
     console = screen.open_console()
     with screen.following(console, story) as show:
         show(observed)
-    for part in screen.report([view("ratio-7d")], observed, result):
+    for part in screen.report(State(slos=[view("ratio-7d")]), observed, result):
         console.print(part)
     text = capsys.readouterr().out
     assert "Error budgets" in text

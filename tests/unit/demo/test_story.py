@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from worker.demo.asking import FACTS, NO_CHANGE, TENANT, audible_answers, content
 from worker.demo.figures import read_figures
-from worker.demo.story import FACTS, NO_CHANGE, TENANT, audible_answers, content, definitions
+from worker.demo.operations import DUPLICATE, INCIDENT, RUNBOOK
+from worker.demo.result import NAMELESS, outcomes_by_intent
+from worker.demo.story import definitions
+from worker.domain.aggregate import AGGREGATES
 from worker.domain.rejection import RejectionCode
 from worker.domain.slo import AVAILABLE, EXHAUSTED, SLOBudgetExhausted, SLOBudgetRecovered
 
@@ -44,12 +48,40 @@ def test_each_kind_of_mistake_is_made_several_times(story: Story) -> None:
         RejectionCode.TIMESTAMP_IN_FUTURE,
         NO_CHANGE,
     }
-    assert due.keys() == {FACTS, *mistakes}
+    in_operations = {
+        RejectionCode.ALERT_ALREADY_CORRELATED,
+        RejectionCode.ALREADY_ACKNOWLEDGED,
+        RejectionCode.APPROVER_IS_REQUESTER,
+        RejectionCode.EXECUTION_TERMINAL,
+        RejectionCode.FINGERPRINT_MISMATCH,
+        RejectionCode.FLEET_COUNTS_MISMATCH,
+        RejectionCode.INCIDENT_CLOSED,
+        RejectionCode.INCIDENT_NOT_RESOLVED,
+        RejectionCode.USE_DEDICATED_INTENT,
+    }
+    assert due.keys() == {FACTS, *mistakes, *in_operations}
     assert all(due[mistake] > 1 for mistake in mistakes)
 
 
+def test_every_intent_of_every_aggregate_is_asked_and_changes_something(evidence: Evidence) -> None:
+    by_intent = outcomes_by_intent(evidence)
+    asked = {name.removesuffix("Requested") for aggregate in AGGREGATES.values() for name in aggregate.intents}
+    assert by_intent.keys() - {NAMELESS} == asked
+    assert all(by_intent[name]["facts"] > 0 for name in asked)
+
+
+def test_the_incident_ends_with_its_alerts_and_its_runbook(evidence: Evidence) -> None:
+    incident = evidence.states["incident", TENANT, INCIDENT]
+    assert (incident.status, incident.severity, incident.alert_count, incident.assigned_to) == ("closed", "critical", 3, "ben")
+    assert evidence.states["incident", TENANT, DUPLICATE].merged_into == INCIDENT
+    alerts = [state for subject, state in evidence.states.items() if subject[0] == "alert"]
+    assert [(alert.status, alert.incident_id) for alert in alerts] == [("resolved", INCIDENT)] * 3
+    executions = evidence.states["runbook", TENANT, RUNBOOK].executions.values()
+    assert sorted(execution.status for execution in executions) == ["cancelled", "expired", "rejected", "succeeded"]
+
+
 def test_some_budgets_last_some_are_exhausted_and_some_recover(observed: Observed, evidence: Evidence) -> None:
-    final = {state.budget.budget_status for state in evidence.states.values()}
+    final = {state.budget.budget_status for subject, state in evidence.states.items() if subject[0] == "slo"}
     assert final == {AVAILABLE, EXHAUSTED}
     exhausted = {fact.aggregate_id for fact in observed.facts if isinstance(fact.fact, SLOBudgetExhausted)}
     recovered = {fact.aggregate_id for fact in observed.facts if isinstance(fact.fact, SLOBudgetRecovered)}

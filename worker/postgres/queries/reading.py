@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import psycopg
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 from psycopg.rows import dict_row
 
 from worker.errors import WorkerError
@@ -16,12 +18,15 @@ from worker.postgres.named_sql import statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from psycopg.abc import Buffer
+
 T = TypeVar("T")
 Row = dict[str, Any]
 
 DEFAULT_PAGE_SIZE: Final = 50
 _SQLSTATE_PREFIX: Final = "SRE"
 _INT4_MAX: Final = 2**31 - 1
+_POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class QueryError(WorkerError):
@@ -30,6 +35,15 @@ class QueryError(WorkerError):
     @property
     def code(self) -> str:
         return str(self).partition(":")[0]
+
+
+class _UtcLoader(Loader):
+    """UTC, whatever the session's time zone: in another one the first and last hours of datetime's years don't exist."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return _POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(data, "big", signed=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,8 @@ class Page(Generic[T]):
 def read_rows(connection: psycopg.Connection[Any], file: str, statement: str, **arguments: object) -> list[Row]:
     """The rows of a statement of sql/queries/<file>.sql. Raises QueryError, and psycopg.OperationalError while PostgreSQL is away."""
     storable = {name: _storable(value) if isinstance(value, str) else value for name, value in arguments.items()}
-    with _coded_errors(), connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+    with _coded_errors(), connection.transaction(), connection.cursor(row_factory=dict_row, binary=True) as cursor:
+        cursor.adapters.register_loader("timestamptz", _UtcLoader)
         return cursor.execute(statements(file)[statement], storable).fetchall()
 
 
@@ -54,10 +69,6 @@ def read_page(
     asked = min(max(page_size, 0), _INT4_MAX)  # beyond int4 is refused as the wrong size that it is
     rows = read_rows(connection, file, statement, page_size=asked, **arguments)
     return Page(tuple(map(view, rows)), rows[-1]["page_token"] if len(rows) == page_size else None)
-
-
-def utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.astimezone(UTC)
 
 
 def _storable(text: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from worker.domain.slo import SliSpec
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows, utc
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -59,8 +58,8 @@ def _slo(row: Row) -> SLOView:
         tenant_id=row["tenant_id"],
         slo_id=row["slo_id"],
         version=row["version"],
-        created_at=row["created_at"].astimezone(UTC),
-        updated_at=row["updated_at"].astimezone(UTC),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
         name=row["name"],
         description=row["description"],
         owner=row["owner"],
@@ -77,6 +76,6 @@ def _slo(row: Row) -> SLOView:
         budget_status=row["budget_status"],
         current_budget_remaining=row["current_budget_remaining"],
         budget_consumed=row["budget_consumed"],
-        as_of=utc(row["as_of"]),
-        measured_from=utc(row["measured_from"]),
+        as_of=row["as_of"],
+        measured_from=row["measured_from"],
     )

@@ -1,0 +1,173 @@
+"""Intents out: validated before they are sent, confirmed by Kafka afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Event, Lock, Semaphore, Thread
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from confluent_kafka import KafkaException, Producer
+
+from worker.bus import BusError, partitions_of
+from worker.codec import load_codec
+from worker.intents import to_valid_outgoing
+from worker.kafka_config import librdkafka_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from confluent_kafka import KafkaError, Message
+
+    from worker.codec import Codec
+    from worker.intents import Intent, Outgoing
+    from worker.settings import KafkaSettings
+
+_DELIVERY_TIMEOUT_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.1
+_MAX_UNCONFIRMED: Final = 2000  # of the largest that the worker takes: half of what librdkafka's queue holds, so that is never full
+_PRODUCER: Final[Mapping[str, Any]] = {
+    "enable.idempotence": True,  # which makes acks=all
+    "partitioner": "murmur2_random",
+    "linger.ms": 5,
+    "delivery.timeout.ms": int(_DELIVERY_TIMEOUT_SECONDS * 1000),
+    "topic.metadata.propagation.max.ms": 5_000,  # then a topic that is missing is called that
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where an acknowledged intent lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class IntentPublisher:
+    """Sends intents through one idempotent producer; any thread may use it. A context manager: leaving it waits for what was sent.
+
+    Callbacks added to a future run on the thread that hears from Kafka, so they must not block.
+    """
+
+    def __init__(self, settings: KafkaSettings, codec: Codec | None = None) -> None:
+        self._codec = codec or load_codec()
+        self._producer = Producer({**librdkafka_config(settings), **_PRODUCER})
+        self._room = Semaphore(_MAX_UNCONFIRMED)
+        self._sending = Lock()
+        self._closed = Event()
+        self._listener = Thread(target=self._listen, name="intent-publisher", daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, intent: Intent) -> Future[Delivered]:
+        """Resolves once Kafka has acknowledged the intent, else holds a BusError. Waits only where too many are unconfirmed.
+
+        Raises IntentInvalidError where the worker would refuse it whatever the state is, and BusError once closed.
+        """
+        return self._send(to_valid_outgoing(intent, self._codec))
+
+    def publish(self, intents: Iterable[Intent]) -> list[Delivered]:
+        """Send the intents in their order and wait until all are acknowledged.
+
+        Raises IntentInvalidError before anything is sent, and BusError as soon as one is not delivered: others may be all the same.
+        """
+        return [future.result() for future in self._send_all(intents)]
+
+    async def publish_async(self, intents: Iterable[Intent]) -> list[Delivered]:
+        """As publish() does, without holding up the event loop."""
+        futures = await asyncio.to_thread(self._send_all, list(intents))
+        return await asyncio.gather(*map(asyncio.wrap_future, futures))
+
+    def close(self) -> None:
+        """Wait until each intent that was sent is acknowledged or has failed; nothing can be sent from now on."""
+        with self._sending:
+            self._closed.set()
+        self._listener.join()
+
+    def _send_all(self, intents: Iterable[Intent]) -> list[Future[Delivered]]:
+        """Stops at the first failure, so that a broker that is away costs one timeout, however many there are."""
+        records = [to_valid_outgoing(intent, self._codec) for intent in intents]
+        futures: list[Future[Delivered]] = []
+        confirmed = 0
+        for record in records:
+            futures.append(self._send(record))
+            while confirmed < len(futures) and futures[confirmed].done():
+                futures[confirmed].result()
+                confirmed += 1
+        return futures
+
+    def _send(self, record: Outgoing) -> Future[Delivered]:
+        future: Future[Delivered] = Future()
+        future.set_running_or_notify_cancel()  # what is sent can't be called back
+        self._room.acquire()
+        try:
+            self._produce(record, partial(self._report, future, record))
+        except BaseException as error:
+            self._room.release()
+            if not isinstance(error, KafkaException):
+                raise
+            future.set_exception(_undelivered(record, error.args[0]))
+        return future
+
+    def _produce(self, record: Outgoing, report: Callable[[KafkaError | None, Message], None]) -> None:
+        with self._sending:  # or the listener could end between the question and the sending
+            if self._closed.is_set():
+                raise BusError("the publisher is closed")
+            self._producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
+
+    def _report(self, future: Future[Delivered], record: Outgoing, error: KafkaError | None, message: Message) -> None:
+        self._room.release()
+        if error is None:
+            future.set_result(Delivered(record.topic, int(message.partition() or 0), int(message.offset() or 0)))
+        else:
+            future.set_exception(_undelivered(record, error))
+
+    def _listen(self) -> None:
+        while not self._closed.is_set() or len(self._producer):
+            self._producer.poll(_POLL_SECONDS)
+
+
+def _undelivered(record: Outgoing, error: KafkaError) -> BusError:
+    return BusError(f"intent {dict(record.headers)['ce_id'].decode()} was not delivered to {record.topic}: {error.str()}")
+
+
+def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
+    """Send the records in their order and wait until Kafka has acknowledged all.
+
+    Raises BusError where one is not, and before anything is sent where Kafka is away or a topic does not exist.
+    """
+    failures: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failures.append(error)
+
+    producer = Producer({**librdkafka_config(settings), **_PRODUCER})
+    count = 0
+    known: set[str] = set()
+    for record in records:
+        if record.topic not in known:
+            partitions_of(producer, [record.topic])
+            known.add(record.topic)
+        while True:
+            try:
+                producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivered)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+        count += 1
+        if failures:
+            break
+    left = producer.flush(_DELIVERY_TIMEOUT_SECONDS + 1)
+    if failures or left:
+        raise BusError(f"not all intents were delivered: {failures[0].str() if failures else f'{left} are still waiting'}")
+    return count
