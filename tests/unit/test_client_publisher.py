@@ -14,7 +14,6 @@ from tests.support.records import CODEC, window
 from worker import publishing
 from worker.client import BusError, Intent, IntentInvalidError, IntentPublisher
 from worker.devstack.processes import free_port
-from worker.publishing import _MAX_UNCONFIRMED
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def test_an_invalid_intent_is_refused_without_a_broker(publisher: IntentPublishe
         publisher.send(wrong)
     with in_time(), pytest.raises(IntentInvalidError):
         publisher.publish([*intents(5), wrong])
-    assert publisher._room._value == _MAX_UNCONFIRMED
+    assert publisher._room._value == publishing._MAX_UNCONFIRMED  # nothing is on its way
 
 
 def test_what_librdkafka_says_goes_to_a_logger(
