@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
+_FULL_BUFFER_SECONDS: Final = 0.02  # how long quiet partitions are waited for while others have a full buffer, which may soon have room
 _LONGEST_FETCH_MS: Final = 100  # how long a broker holds a fetch back that has nothing new
 
 
@@ -38,9 +39,11 @@ class QuickConsumer(Consumer):
         self._room.set()
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ANN401, ASYNC109 - the overridden signature
-        if self._buffered_partitions and not self._get_active_partitions():
-            self._room.clear()
-            await self.wait(self._room, timeout=1.0)  # Faust sleeps that second out
+        if self._buffered_partitions:
+            if not self._get_active_partitions():
+                self._room.clear()
+                await self.wait(self._room, timeout=1.0)  # Faust sleeps that second out
+            timeout = min(timeout, _FULL_BUFFER_SECONDS)
         return await super()._wait_next_records(timeout)
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:

@@ -87,10 +87,13 @@ def test_an_error_of_the_hand_over_is_raised_before_and_after_a_wait() -> None:
 
 def test_reading_goes_on_as_soon_as_a_full_buffer_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     partition = TP("sre.slo.intents.v1", 0)
+    quiet = TP("sre.incident.intents.v1", 0)
     reads: list[set[TP]] = []
+    waits: list[float] = []
 
-    async def read(self: Waiter, timeout: float) -> None:  # noqa: ASYNC109, ARG001 - as Faust has it
+    async def read(self: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as Faust has it
         reads.append(set(self._get_active_partitions()))
+        waits.append(timeout)
 
     monkeypatch.setattr(faust.transport.consumer.Consumer, "_wait_next_records", read)
 
@@ -104,6 +107,13 @@ def test_reading_goes_on_as_soon_as_a_full_buffer_has_room(monkeypatch: pytest.M
         consumer.on_buffer_drop(partition)
         await asyncio.wait_for(reading, 0.5)
         assert reads == [{partition}]
+
+        await consumer._wait_next_records(1.0)
+        assert waits[-1] == 1.0
+        consumer._active_partitions, consumer._buffered_partitions = {quiet}, {partition}
+        await consumer._wait_next_records(1.0)
+        assert reads[-1] == {quiet}
+        assert waits[-1] < 0.1  # the quiet one must not hold up the other
 
     run(scenario)
 
