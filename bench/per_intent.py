@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import uvloop
 from pydantic import SecretStr
 from rich.console import Console
@@ -98,6 +99,12 @@ def main(count: int = 4_000, rounds: int = 3) -> None:
         with running_postgres(Path(directory) / "postgres") as postgres:
             migrate(postgres.dsn)
             measured = uvloop.run(rates(postgres.dsn, count, rounds))
+            with psycopg.connect(postgres.dsn) as connection:
+                others = connection.execute(
+                    "SELECT topic, outcome, code, count(*) FROM inbox WHERE outcome <> 'facts' GROUP BY 1, 2, 3"
+                ).fetchall()
+    if others:
+        raise AssertionError(f"not every intent changed something: {others}")
     reference = measured[REFERENCE]
     table = Table("intent", "per second", f"of {REFERENCE}", title=f"{count} of each, decided and saved, median of {rounds}")
     for name, found in measured.items():
