@@ -74,7 +74,7 @@ def now() -> datetime:
 
 
 def test_a_notification_is_in_kafka_when_it_is_answered(bridge: str, bus: str) -> None:
-    began = now() - timedelta(minutes=5)
+    began = now() + timedelta(minutes=1)  # after the period in which it comes began
     assert send(bridge, webhook(firing(began))) == (200, {"accepted": 1, "truncated": 0})
     (record,) = sent(bus)
     headers = headers_of(record)
@@ -83,7 +83,7 @@ def test_a_notification_is_in_kafka_when_it_is_answered(bridge: str, bus: str) -
         "acme",
         "/integrations/alertmanager",
     )
-    assert headers["ce_time"] in {format_rfc3339(began), format_rfc3339(now().replace(hour=0, minute=0, second=0, microsecond=0))}
+    assert headers["ce_time"] == format_rfc3339(began)
     fields = load_codec().decode("IngestAlertRequested", record.value or b"")
     assert (fields["name"], fields["labels"]) == ("HighErrorRate", LABELS)
 
