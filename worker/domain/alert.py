@@ -32,7 +32,7 @@ from worker.domain.fields import (
 from worker.domain.fingerprint import Fingerprint, fingerprint_of
 from worker.domain.ids import uid
 from worker.domain.outcome import CLOCK_TOLERANCE, NO_CHANGE, Context, NoChange
-from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
+from worker.domain.rejection import Rejection, RejectionCode, refuse_fields, refuse_other_version
 
 FIRING: Final = "firing"
 RESOLVED: Final = "resolved"
@@ -220,8 +220,8 @@ def decide(alert: Alert | None, command: Command, context: Context) -> Outcome:
         return _ingest(alert, command, context)
     if alert is None:
         return Rejection(RejectionCode.ALERT_NOT_FOUND, f"there is no alert {context.aggregate_id}")
-    if command.expected_version is not None and command.expected_version != alert.version:
-        return refuse_fields(RejectionCode.VERSION_CONFLICT, {"expected_version": f"must be the stored version, {alert.version}"})
+    if conflict := refuse_other_version(command.expected_version, alert.version):
+        return conflict
     match command:
         case AcknowledgeAlert():
             return _acknowledge(alert, command)

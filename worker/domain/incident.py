@@ -38,7 +38,7 @@ from worker.domain.incident_messages import (
 )
 from worker.domain.incident_status import ACKNOWLEDGED, CLOSED, DEDICATED, OPEN, RESOLVED, TRANSITIONS
 from worker.domain.outcome import CLOCK_TOLERANCE, NO_CHANGE, Context, NoChange
-from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
+from worker.domain.rejection import Rejection, RejectionCode, refuse_fields, refuse_other_version
 
 MAX_TIMELINE: Final = 500
 TIMELINE_KINDS: Final = ("note", "observation", "action", "decision", "communication")
@@ -149,9 +149,7 @@ def find(incident: Incident | None, expected_version: int | None, context: Conte
     """The incident, unless it was never created or is at another version than the intent was made for."""
     if incident is None:
         return Rejection(RejectionCode.INCIDENT_NOT_FOUND, f"there is no incident {context.aggregate_id}")
-    if expected_version is not None and expected_version != incident.version:
-        return refuse_fields(RejectionCode.VERSION_CONFLICT, {"expected_version": f"must be the stored version, {incident.version}"})
-    return incident
+    return refuse_other_version(expected_version, incident.version) or incident
 
 
 def _add_entry(incident: Incident, command: AddIncidentTimelineEntry) -> Outcome:

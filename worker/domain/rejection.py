@@ -122,3 +122,10 @@ def refuse_fields(code: RejectionCode, faults: dict[str, str]) -> Rejection:
     """A rejection whose sentence is read off the fields that fail."""
     message = "; ".join(f"{field} {fault}" for field, fault in faults.items())
     return Rejection(code, message, tuple(Violation(field, fault) for field, fault in faults.items()))
+
+
+def refuse_other_version(expected: int | None, stored: int) -> Rejection | None:
+    """For an intent that was asked for on another version than the stored one; None where it names none."""
+    if expected is None or expected == stored:
+        return None
+    return refuse_fields(RejectionCode.VERSION_CONFLICT, {"expected_version": f"must be the stored version, {stored}"})

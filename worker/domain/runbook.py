@@ -27,7 +27,7 @@ from worker.domain.fields import (
     slug,
 )
 from worker.domain.outcome import NO_CHANGE, Context, NoChange
-from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
+from worker.domain.rejection import Rejection, RejectionCode, refuse_fields, refuse_other_version
 from worker.domain.runbook_execution import (
     ApproveRunbookExecution,
     CancelRunbookExecution,
@@ -189,8 +189,8 @@ def decide(runbook: Runbook | None, command: Command, context: Context) -> Outco
         return (RunbookCreated(**_definition_fields(command), actor=command.actor),)
     if runbook is None:
         return Rejection(RejectionCode.RUNBOOK_NOT_FOUND, f"there is no runbook {context.aggregate_id}")
-    if command.expected_version is not None and command.expected_version != runbook.version:
-        return refuse_fields(RejectionCode.VERSION_CONFLICT, {"expected_version": f"must be the stored version, {runbook.version}"})
+    if conflict := refuse_other_version(command.expected_version, runbook.version):
+        return conflict
     match command:
         case UpdateRunbook():
             return _refuse_other_definition(runbook, command) or _update(runbook, command)

@@ -28,7 +28,7 @@ from worker.domain.fields import (
     slug,
 )
 from worker.domain.outcome import CLOCK_TOLERANCE, NO_CHANGE, Context, NoChange
-from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
+from worker.domain.rejection import Rejection, RejectionCode, refuse_fields, refuse_other_version
 from worker.domain.sli_ledger import (
     KEPT,
     WIDTHS,
@@ -251,8 +251,8 @@ def decide(slo: SLO | None, command: Command, context: Context) -> Outcome:
         return (SLOCreated(**_definition_fields(command), actor=command.actor),)
     if slo is None:
         return Rejection(RejectionCode.SLO_NOT_FOUND, f"there is no SLO {context.aggregate_id}")
-    if command.expected_version is not None and command.expected_version != slo.version:
-        return refuse_fields(RejectionCode.VERSION_CONFLICT, {"expected_version": f"must be the stored version, {slo.version}"})
+    if conflict := refuse_other_version(command.expected_version, slo.version):
+        return conflict
     match command:
         case UpdateSLO():
             return _update(slo, command)
