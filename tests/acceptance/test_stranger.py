@@ -15,14 +15,14 @@ from uuid import UUID, uuid4, uuid5
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
 
-from worker.codec import load_codec
-from worker.domain.slo import UNTOUCHED, SLOBudgetRecovered
+from tests.support.facts import fact_headers, transaction, write_fact
 from worker.partitioner import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from confluent_kafka import Producer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SLO = "payments-availability"  # librdkafka's own partitioner would put it elsewhere
@@ -192,36 +192,10 @@ def test_a_stranger_asks_every_other_aggregate(system: str) -> None:
     assert {name: (fact["fact"], fact["version"], fact["id"], fact["intent_id"]) for name, fact in found.items()} == asked
 
 
-@contextmanager
-def transaction(kafka: str, *, abort: bool = False) -> Iterator[Producer]:
-    producer = Producer({"bootstrap.servers": kafka, "transactional.id": "a-relay"})
-    producer.init_transactions()
-    producer.begin_transaction()
-    yield producer
-    producer.flush()
-    (producer.abort_transaction if abort else producer.commit_transaction)()
-
-
-def produce_fact(producer: Producer, version: int, record: str = "SLOBudgetRecovered", value: bytes | None = None) -> str:
+def produce_fact(producer: Producer, version: int, name: str = "SLOBudgetRecovered", value: bytes | None = None) -> str:
     """The id of the fact."""
-    headers = {
-        "ce_id": str(uuid4()),
-        "ce_type": f"sre.core.v1.{record}",
-        "ce_time": "2026-03-02T00:00:00.000000Z",
-        "ce_tenantid": "acme",
-        "ce_causationid": "an-intent",
-        "ce_aggregatetype": "slo",
-        "ce_aggregateid": SLO,
-        "ce_aggregateversion": str(version),
-    }
-    producer.produce(
-        "sre.slo.facts.v1",
-        value or load_codec().encode("SLOBudgetRecovered", SLOBudgetRecovered(budget=UNTOUCHED)),
-        f"acme/{SLO}/{version}",
-        partition=partition_of(f"acme/{SLO}".encode(), 12),
-        headers=[(name, text.encode()) for name, text in headers.items()],
-    )
-    return headers["ce_id"]
+    write_fact(producer, version, aggregate_id=SLO, name=name, value=value)
+    return fact_headers(name, version, aggregate_id=SLO)["ce_id"]
 
 
 def test_the_reader_skips_repeats_aborted_facts_and_facts_it_does_not_know(kafka: str) -> None:

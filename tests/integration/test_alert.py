@@ -13,23 +13,21 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.support.pipelines import process
 from tests.support.records import CODEC, NOW, Topic
 from worker.domain.aggregate import ALERT
 from worker.domain.alert import AcknowledgeAlert, Alert, Command, IngestAlert, SilenceAlert, UnsilenceAlert, alert_id_of
 from worker.domain.fingerprint import fingerprint_of
 from worker.domain.outcome import Context
-from worker.emission import Emitter
-from worker.pipeline import Intake, process_batch
 from worker.postgres.alert_rows import ALERT_STORAGE
-from worker.postgres.connection import SESSION, UnitOpener, connect
+from worker.postgres.connection import SESSION, connect
 from worker.postgres.named_sql import statements
 from worker.postgres.queries.alert import AlertView, SreAlertQueryService
 from worker.postgres.queries.reading import Page, QueryError
 from worker.postgres.storage import Change
-from worker.postgres.storages import STORAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from worker.envelope import Record
     from worker.postgres.storage import Key
@@ -76,19 +74,6 @@ BARE = Alert(
     episode=1,
     observed_at=START,
 )
-
-
-def process(database: str, records: Sequence[Record]) -> None:
-    async def run() -> None:
-        opener = UnitOpener(database, STORAGES)
-        try:
-            await process_batch(
-                records, Intake("sre.alert.intents.v1", ALERT, Emitter(CODEC, PARTITIONS), opener, lambda: NOW, timedelta(days=30))
-            )
-        finally:
-            await opener.close()
-
-    asyncio.run(run())
 
 
 def stored(database: str) -> dict[Key, Alert]:

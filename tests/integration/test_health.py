@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests.support import pipelines
 from tests.support.records import CODEC, NOW, Topic
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.argocd_health import READINGS
@@ -21,14 +22,10 @@ from worker.domain.fleetstate import COUNTS, RecordFleetState, stream_id
 from worker.domain.healthcheck import HealthCondition, RecordHealthCheck, healthcheck_id
 from worker.domain.ids import uid
 from worker.domain.outcome import Context
-from worker.emission import Emitter
 from worker.integrations.argocd import fleet_state, health_checks, read_applications
-from worker.pipeline import Intake
-from worker.postgres.connection import UnitOpener
 from worker.postgres.queries.health import FleetStateView, SreHealthQueryService
 from worker.postgres.queries.reading import Page, QueryError
 from worker.postgres.storages import STORAGES
-from worker.recovery import process_reliably
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,21 +80,8 @@ NAMES: dict[type, str] = {RecordHealthCheck: "healthcheck", RecordFleetState: "f
 
 def process(database: str, records: Sequence[Record]) -> None:
     """As their agents would: each topic's records in their order."""
-
-    async def run() -> None:
-        open_unit = UnitOpener(database, STORAGES)
-        try:
-            for name in NAMES.values():
-                topic = f"sre.{name}.intents.v1"
-                partitions = {f"sre.{name}.facts.v1": 12, "sre.intents.rejected.v1": 12}
-                whole = Intake(topic, AGGREGATES[name], Emitter(CODEC, partitions), open_unit, lambda: NOW, timedelta(days=30))
-                batch = [record for record in records if record.topic == topic]
-                if batch:
-                    await process_reliably(batch, whole)
-        finally:
-            await open_unit.close()
-
-    asyncio.run(run())
+    topics = dict.fromkeys(record.topic for record in records)
+    pipelines.process(database, *([record for record in records if record.topic == topic] for topic in topics))
 
 
 def query(database: str, statement: str) -> list[Any]:
