@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "examples/README.md"]
-EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0003_pre_add_slo_ticket.sql"}  # of what a contributor would make
+EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0007_pre_add_slo_ticket.sql"}  # of what a contributor would make
 PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
 
 
