@@ -62,7 +62,7 @@ class SeenFact(NamedTuple):
 
 
 def see(record: Record, codec: Codec) -> SeenFact:
-    """Raises ValueError where it is not a fact that this version knows."""
+    """Raises KeyError or ValueError where it is not a fact that this version knows."""
     headers = header_values(record)
     subject, name = subject_of(record), headers["ce_type"].rpartition(".")[2]
     fact = AGGREGATES[subject[0]].facts[name].validate_python(codec.decode(name, record.value or b""))

@@ -74,6 +74,12 @@ def test_another_answer_than_the_one_due_is_a_violation(story: Story, observed: 
     assert found == [f"{outcomes[number].intent_id}: SLI_COUNTS_INVALID was due, LIMIT_EXCEEDED came"]
 
 
+def test_a_fact_that_nobody_can_read_is_a_violation(story: Story, observed: Observed, evidence: Evidence) -> None:
+    garbled = evidence.published[0]._replace(value=b"\xc3\x01garbage")
+    found = violations(story, observed, replace(evidence, published=[garbled, *evidence.published[1:]]), CODEC)
+    assert any(line.startswith(f"5: {garbled.topic}[{garbled.partition}]@0 is no fact") for line in found)
+
+
 def test_a_run_without_facts_has_no_latency(story: Story, evidence: Evidence, observed: Observed) -> None:
     result = conclusion(story, Observed(sent_at=observed.sent_at), evidence)
     assert (result.p50_ms, result.p99_ms) == (None, None)
