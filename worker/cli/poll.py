@@ -56,7 +56,7 @@ class Poller:
     slo: str
     lookback: timedelta
     state_file: Path
-    publish: Callable[[list[Intent]], None]
+    publish: Callable[[list[Intent]], object]
     stopping: Event
 
     def run(self, now: datetime) -> None:
@@ -157,14 +157,10 @@ def prometheus(  # noqa: PLR0913, PLR0917 - options of a command
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
 
-    def publish(intents: list[Intent]) -> None:
-        with IntentPublisher(settings) as publisher:
-            publisher.publish(intents)
-
     source = Source(url, good, total, WIDTHS[width])
-    poller = Poller(source, tenant, slo, _duration(lookback), state, publish, stopping)
-    with only_poller(state):
-        _run(poller, once=once)
+    oldest = _duration(lookback)
+    with only_poller(state), IntentPublisher(settings) as publisher:
+        _run(Poller(source, tenant, slo, oldest, state, publisher.publish, stopping), once=once)
 
 
 def _run(poller: Poller, *, once: bool) -> None:

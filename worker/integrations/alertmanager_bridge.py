@@ -45,13 +45,13 @@ class BridgeError(WorkerError):
 
 def run_bridge(settings: BridgeSettings, tenant_id: str, host: str, port: int) -> None:
     """Return after SIGTERM or SIGINT, once the requests that were under way are answered."""
-    with IntentPublisher(settings) as publisher:
+    codec = load_codec()
+    with IntentPublisher(settings, codec) as publisher:
 
         async def publish_all(intents: Sequence[Intent]) -> None:
             try:
                 await publisher.publish_async(intents)
             except IntentInvalidError:  # before anything was sent; the worker is to refuse it, on record
-                codec = load_codec()
                 await asyncio.to_thread(publish, settings, [to_outgoing(intent, codec) for intent in intents])
 
         app = bridge_app(tenant_id, settings.bridge_token.get_secret_value(), publish_all)

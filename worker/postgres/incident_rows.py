@@ -41,8 +41,7 @@ async def read_all(connection: AsyncConnection[Any]) -> dict[Key, Incident]:
 async def save(connection: AsyncConnection[Any], changes: Mapping[Key, Change]) -> None:
     """Write what changed; meant to run inside a pipeline."""
     sql = statements("incident")
-    # Rows of absent incidents are not locked: in one order, two workers that create the same ones don't wait for each other.
-    created = [_created_row(key, change.after) for key, change in sorted(changes.items()) if change.before is None]
+    created = [_created_row(key, change.after) for key, change in changes.items() if change.before is None]
     updated = [_row(key, change.after) for key, change in changes.items() if change.before is not None]
     await write_rows(connection, sql["insert_rows"], created)
     await write_rows(connection, sql["update_rows"], updated)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 async def lock_rows(connection: AsyncConnection[Any], file: str, keys: Collection[Key]) -> list[tuple[Any, ...]]:
     """The rows of these aggregates, locked in the order of their keys by `lock_rows` of sql/queries/<file>.sql; the key comes first."""
-    named = {"tenant_ids": [tenant for tenant, _ in sorted(keys)], "ids": [aggregate_id for _, aggregate_id in sorted(keys)]}
+    tenant_ids, ids = zip(*keys, strict=True)
+    named = {"tenant_ids": list(tenant_ids), "ids": list(ids)}
     return await (await connection.execute(statements(file)["lock_rows"], named, binary=True)).fetchall()
 
 

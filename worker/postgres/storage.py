@@ -27,9 +27,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """`lock` takes the commands on each aggregate, in order, and gives the states that exist; `save` writes what changed.
+    """`lock` takes the commands on each aggregate, in order, and gives the states that exist.
 
-    `read_all` gives every state, whole.
+    `save` writes what changed, in the order given; `read_all` gives every state, whole.
     """
 
     lock: Callable[[AsyncConnection[Any], Mapping[Key, Sequence[Any]]], Awaitable[dict[Key, Any]]]

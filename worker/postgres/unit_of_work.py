@@ -75,7 +75,8 @@ class UnitOfWork:
     ) -> None:
         """Write everything and commit; both are done, or have failed, when the unit is left."""
         for name in sorted(changes):
-            await self.storages[name].save(self.connection, changes[name])
+            # Rows of absent aggregates are not locked: in one order, two workers that create the same ones don't wait for each other.
+            await self.storages[name].save(self.connection, dict(sorted(changes[name].items())))
         if outbox_rows:
             await outbox.insert(self.connection, outbox_rows)
         if inbox_rows:
