@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from worker.cli.times import time_or_now
 from worker.client import Intent, intent_from_fields, intent_id_of, publish, to_outgoing
 from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.argocd_health import READINGS
-from worker.domain.fields import format_rfc3339, is_ref, parse_rfc3339
+from worker.domain.fields import format_rfc3339, is_ref
 from worker.domain.fleetstate import HEALTH_COUNTS, RecordFleetState, stream_id
 from worker.domain.healthcheck import RecordHealthCheck, healthcheck_id
 from worker.domain.rejection import Rejection
@@ -53,7 +53,7 @@ def argocd(
     for option, given in (("--tenant", tenant), ("--environment", environment)):
         if not given.isascii():  # the ids that follow from them need text that can be encoded
             raise typer.BadParameter("must be letters, digits and ._-", param_hint=option)
-    timestamp = _time(at)
+    timestamp = time_or_now(at, "--at")
     settings, codec = KafkaSettings.from_environment(), load_codec()
     try:
         applications, report = read_applications(_read(file))
@@ -98,15 +98,6 @@ def _first(lines: Iterator[str]) -> Iterator[str]:
     more = sum(1 for _ in lines)
     if more:
         yield f"  and {more} more"
-
-
-def _time(at: str | None) -> datetime:
-    if at is None:
-        return datetime.now(UTC)
-    try:
-        return parse_rfc3339(at)
-    except ValueError:
-        raise typer.BadParameter("must be an RFC 3339 time, such as 2026-03-02T12:00:00Z", param_hint="--at") from None
 
 
 def _read(file: str) -> bytes:

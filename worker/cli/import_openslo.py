@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from worker.cli.times import time_or_now
 from worker.client import BusError, Intent, IntentPublisher, intent_id_of
 from worker.domain.aggregate import intent_name
-from worker.domain.fields import format_rfc3339, parse_rfc3339
+from worker.domain.fields import format_rfc3339
 from worker.domain.slo import CreateSLO, UpdateSLO
 from worker.errors import WorkerError
 from worker.integrations.located_yaml import MAX_BYTES
@@ -21,6 +21,8 @@ from worker.logs import only_errors_of_ours
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from worker.integrations.openslo import Definition
 
 SOURCE: Final = "/integrations/openslo"
@@ -50,7 +52,7 @@ def openslo(
     time of its commit.
     """
     only_errors_of_ours()
-    settings, asked_at = KafkaSettings.from_environment(), _time(time)
+    settings, asked_at = KafkaSettings.from_environment(), time_or_now(time, "--time")
     command = UpdateSLO if update else CreateSLO
     reading = read_openslo([(file, _content(file)) for file in files], command, ACTOR, owner)
     for note in reading.skipped:
@@ -70,13 +72,6 @@ def _intent(definition: Definition, tenant: str, asked_at: datetime) -> Intent:
     name, content = intent_name(type(definition.command)), sha256(repr(asdict(definition.command)).encode()).hexdigest()
     key = "/".join((tenant, definition.slo_id, name, format_rfc3339(asked_at), content))
     return Intent(name, tenant, definition.slo_id, definition.command, SOURCE, intent_id_of(SOURCE, key), asked_at)
-
-
-def _time(text: str | None) -> datetime:
-    try:
-        return datetime.now(UTC) if text is None else parse_rfc3339(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--time") from None
 
 
 def _content(file: str) -> bytes:

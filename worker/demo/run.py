@@ -101,8 +101,10 @@ def _paced(story: Story, observed: Observed, ended: Event) -> Iterator[Outgoing]
 
 
 def _sent(asked_together: Iterable[Asked], observed: Observed, ended: Event) -> Iterator[Outgoing]:
+    """What waits for an answer that does not come is sent all the same, and what becomes of it is for the audit."""
     for asked in asked_together:
-        while not observed.first_fact_at.keys() >= set(asked.after):
+        deadline = time.monotonic() + _LAST_ANSWER_SECONDS
+        while not observed.first_fact_at.keys() >= set(asked.after) and time.monotonic() < deadline:
             if ended.wait(_POLL_SECONDS):
                 return
         observed.sent_at.setdefault(asked.intent_id, time.perf_counter())
