@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help .venv demo dev test lint bench soak clean
+.PHONY: help .venv demo dev test lint bench faults soak crashes clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -37,8 +37,17 @@ bench: .venv/installed ## One table: an empty Faust agent, this worker end to en
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.per_intent
 
+SEEDS ?= 1 2 3
+faults: .venv/installed ## Workers, relays, Kafka and PostgreSQL broken by schedule, a run a seed: SEEDS="1 2 3"
+	$(BIN)/python -m tests.faults.harness faults --seeds "$(SEEDS)"
+
+HOURS ?= 1
+RATE ?= 2000
+soak: .venv/installed ## The same in one long run, a fault every 10 s: HOURS=1 RATE=2000
+	$(BIN)/python -m tests.faults.harness soak --hours $(HOURS) --rate $(RATE)
+
 N ?= 20
-soak: .venv/installed ## The crash tests N times in a row
+crashes: .venv/installed ## The crash tests N times in a row
 	CRASH_RUNS=$(N) $(BIN)/python -m pytest tests/faults -k crash
 
 clean: ## Remove what was built

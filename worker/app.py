@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 
@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.settings import Settings
+    from worker.signs import Signs
 
 
-def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Path) -> faust.App:
+_POLLED_RECORDS: Final = 2_000  # made at a time of a fetch, whose bytes are a fifth of their size; without a limit, of all that was fetched
+
+
+def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Path, signs: Signs) -> faust.App:
     """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to."""
     registry = settings.schema_registry_url
     emitter = Emitter(load_codec(None if registry is None else writer_of_id(registry)), partitions)
@@ -37,7 +41,7 @@ def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Pat
     lighten(app)
     read_any_header_name()
     for aggregate in AGGREGATES.values():
-        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter))
+        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter), signs=signs)
         take = partial(take_intents, process=process, max_intents=settings.batch_max_intents)
         topic = app.topic(intents_topic(aggregate.name), schema=RawSchema())
         # Concurrency 1, since Faust commits past gaps with more.
@@ -53,6 +57,7 @@ def build_faust_app(settings: Settings, scratch: Path) -> faust.App:
         broker_credentials=_credentials(settings),
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+        broker_max_poll_records=_POLLED_RECORDS,
         consumer_auto_offset_reset="earliest",
         processing_guarantee="at_least_once",
         topic_disable_leader=True,

@@ -105,7 +105,7 @@ class Decisions:
     ) -> None:
         record = item.record
         self._decided[key] = Decided(item.content_hash, *record[:3])
-        ids = "{" + ",".join(map(str, fact_ids or ())) + "}"
+        ids = "{" + ",".join([fact_id.hex for fact_id in fact_ids or ()]) + "}"
         self.inbox_rows.append(
             InboxRow(key[0], intent_key(*key), key[1], ce_time, item.content_hash, record.partition, record.offset, outcome, code, ids)
         )

@@ -7,13 +7,16 @@ For every message: a wait on four futures, and a monitor. For every burst: up to
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from mode.services import WaitResults
 from mode.utils.locks import Event
+
+from worker.consumer_state import taken_messages
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from faust.types import TP
 
 _FULL_BUFFER_SECONDS: Final = 0.02  # how long quiet partitions are waited for while others have a full buffer, which may soon have room
+_MAX_HELD_BYTES: Final = 32 * 2**20  # Faust counts records, and 4,096 of the largest for each agent are 4 GiB
 _LONGEST_FETCH_MS: Final = 100  # how long a broker holds a fetch back that has nothing new
 
 
@@ -33,10 +37,15 @@ class QuickConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the overridden signature
         super().__init__(*args, **kwargs)
         self._room = Event()
+        self._read_bytes = 0  # since what is held was counted last
 
     def on_buffer_drop(self, tp: TP) -> None:
         super().on_buffer_drop(tp)
         self._room.set()
+
+    def highwater(self, tp: TP) -> int:  # noqa: ARG002 - the overridden signature
+        """Asked for with every message, for the monitor alone."""
+        return 0
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ANN401, ASYNC109 - the overridden signature
         if self._buffered_partitions:
@@ -45,6 +54,16 @@ class QuickConsumer(Consumer):
                 await self.wait(self._room, timeout=1.0)  # Faust sleeps that second out
             timeout = min(timeout, _FULL_BUFFER_SECONDS)
         return await super()._wait_next_records(timeout)
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ANN401, ASYNC109 - the overridden signature
+        while self._read_bytes > _MAX_HELD_BYTES and self.flow_active and not self.should_stop:
+            self._read_bytes = sum(len(message.value or b"") for message in taken_messages(cast("faust.App", self.app)))
+            if self._read_bytes > _MAX_HELD_BYTES:
+                await self.sleep(_FULL_BUFFER_SECONDS)
+        records = await super()._getmany(active_partitions, timeout)
+        for read in records.values():
+            self._read_bytes += sum(record.serialized_value_size for record in read)
+        return records
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return QuickConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -92,14 +111,26 @@ def _resume(started: Coroutine[Any, Any, Any], blocked_on: Any) -> Generator[Any
             return done.value
 
 
+class IdleProducer(Producer):
+    """Sends nothing: no message has to ask whether what is to be sent has piled up."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the overridden signature
+        super().__init__(*args, **kwargs)
+        self.buffer.wait_until_ebb = _go_on  # type: ignore[method-assign]
+
+
+async def _go_on() -> None:
+    pass
+
+
 class RawSchema(faust.Schema[Any, Any]):
     """Events that carry their message as it is: no decoding that could fail and be acknowledged, no copy of the headers."""
 
     def compile(self, app: Any, **_: Any) -> Any:  # noqa: ANN401 - its other parameters handle failures
-        create_event = app.create_event
+        event_of = app.conf.Event  # app.create_event() looks it up for every message
 
         async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ANN401, ARG001 - as Faust calls it
-            return create_event(None, None, None, message)
+            return event_of(app, None, None, None, message)
 
         return decode
 
@@ -122,5 +153,7 @@ class NoMonitor(faust.Monitor):
 
 def lighten(app: faust.App) -> None:
     """To be called before the app is finalized."""
+    logging.getLogger(__name__).setLevel(logging.WARNING)  # Faust's services log as the module of their class
     app.monitor = NoMonitor()
     app.transport.Consumer = QuickConsumer  # type: ignore[misc]  # of this app's transport alone
+    app.transport.Producer = IdleProducer  # type: ignore[misc]

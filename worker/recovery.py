@@ -5,6 +5,7 @@ An outage gives no outcome and acknowledges nothing. A fault of ours costs one r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from worker.domain.rejection import Rejection, RejectionCode
 from worker.pipeline import Intake, process_batch, reject_batch
+from worker.signs import Signs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,29 +25,33 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _CONFLICTS: Final = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
+_PAUSED: Final = errors.TransactionTimeout  # this process, in a transaction, for longer than its session allows
+_OUTAGES: Final = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, _PAUSED, OSError)
 _CONFLICT_ATTEMPTS: Final = 8
+ATTEMPT_SECONDS: Final = 30.0  # a batch takes milliseconds; a paused server, or a lock that a paused worker holds, takes for ever
 _FAULT: Final = Rejection(RejectionCode.INTERNAL_ERROR, "this record could not be processed for a fault of ours; replay it when mended")
 
 
-async def process_reliably(records: Sequence[Record], intake: Intake) -> None:
+async def process_reliably(records: Sequence[Record], intake: Intake, signs: Signs | None = None) -> None:
     """Return when every record has its one outcome. Raises only where going on is unsafe: the process must end."""
+    signs = signs or Signs()
     try:
-        await _patiently(lambda: process_batch(records, intake))
+        await _patiently(lambda: process_batch(records, intake), intake.topic, signs)
     except psycopg.ProgrammingError:
         raise  # schema or privileges are not what this version needs: no record is to blame
     except Exception as error:  # noqa: BLE001 - whatever a record may cause
         if len(records) == 1:
             _LOG.exception("%s[%d]@%d is rejected as INTERNAL_ERROR", *records[0][:3])
-            await _patiently(lambda: reject_batch(records, intake, _FAULT))
+            await _patiently(lambda: reject_batch(records, intake, _FAULT), intake.topic, signs)
             return
         _LOG.warning("a batch of %d is halved to find the record at fault: %s", len(records), type(error).__name__)
         half = len(records) // 2
-        await process_reliably(records[:half], intake)
-        await process_reliably(records[half:], intake)
+        await process_reliably(records[:half], intake, signs)
+        await process_reliably(records[half:], intake, signs)
 
 
-async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
-    outage = _OutageLog()
+async def _patiently(work: Callable[[], Awaitable[None]], topic: str, signs: Signs) -> None:
+    outage = _Outage(topic, signs)
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: is_outage(error) or isinstance(error, _CONFLICTS)),
         stop=_stop_after_conflicts,
@@ -55,15 +61,28 @@ async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
     )
     async for attempt in retrying:
         with attempt:
-            await work()
+            await _in_time(work)
+    signs.steps += 1
     outage.ended()
+
+
+async def _in_time(work: Callable[[], Awaitable[None]]) -> None:
+    """A server that is there and does not answer is as good as away; the connection that waits for it is given up."""
+    limit = asyncio.timeout(ATTEMPT_SECONDS)
+    try:
+        async with limit:
+            await work()
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(f"PostgreSQL did not answer within {ATTEMPT_SECONDS:.0f} s") from error
+        raise
 
 
 def is_outage(error: BaseException) -> bool:
     """Whether PostgreSQL is away, full or read-only, or the schema registry is away: nothing that a record could cause."""
     if isinstance(error, _CONFLICTS) or (isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")):
         return False  # class 54 is a program limit, which a record may well hit
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction | OSError)
+    return isinstance(error, _OUTAGES)
 
 
 def _stop_after_conflicts(state: RetryCallState) -> bool:
@@ -72,18 +91,22 @@ def _stop_after_conflicts(state: RetryCallState) -> bool:
     return policy(state)
 
 
-class _OutageLog:
-    """One line when an outage begins and one when it is over, however many attempts lie between."""
+class _Outage:
+    """One line when an outage begins and one when it is over, however many attempts lie between; meanwhile it stands in the signs."""
 
-    def __init__(self) -> None:
-        self._out = False
+    def __init__(self, topic: str, signs: Signs) -> None:
+        self._topic, self._signs = topic, signs
 
     def began(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        if not self._out and error is not None and is_outage(error):
-            self._out = True
-            _LOG.warning("waiting, and nothing is lost: %s", " ".join(str(error).split()) or repr(error))
+        if error is None or not is_outage(error):
+            return
+        self._signs.steps += 1  # trying again is all that can be done
+        why = " ".join(str(error).split()) or repr(error)
+        if self._topic not in self._signs.outages:
+            _LOG.warning("waiting, and nothing is lost: %s", why)
+        self._signs.outages[self._topic] = why
 
     def ended(self) -> None:
-        if self._out:
+        if self._signs.outages.pop(self._topic, None) is not None:
             _LOG.warning("the wait is over")

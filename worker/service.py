@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import TYPE_CHECKING, Final
 
+import faust
 import uvloop
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
+from worker.agents import EXIT_SOFTWARE
 from worker.app import build_worker
+from worker.condition import Condition
+from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, what_is_due
 from worker.domain.aggregate import AGGREGATES
+from worker.health import serve_health
+from worker.postgres.maintenance_timer import keep_maintained
+from worker.signs import Signs
 from worker.topic_admin import TopicsUnavailableError, partition_counts
 from worker.topics import REJECTED_TOPIC, facts_topic, intents_topic
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import faust
+    from collections.abc import Iterator, Sequence
 
     from worker.settings import Settings
 
-_STOP_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 10.0  # Kubernetes kills after 30
+_DRAIN_SECONDS: Final = 6.0
+
+Watching = Callable[[faust.App], AbstractContextManager[object]]
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,9 +49,13 @@ def run_worker(settings: Settings) -> None:
     _LOG.info("starting, with Kafka at %s", settings.kafka_bootstrap_servers)
     emitted_to = [*(facts_topic(name) for name in AGGREGATES), REJECTED_TOPIC]
     read_from = [intents_topic(name) for name in AGGREGATES]
-    partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])
-    with TemporaryDirectory(prefix="sre-domain-") as scratch:
-        uvloop.run(serve(partial(build_worker, settings, partitions, Path(scratch))))
+    signs = Signs()
+    condition = Condition(settings.writer_dsn, signs)
+    with serve_health(settings.health_address, condition.live, condition.ready):
+        partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])
+        with TemporaryDirectory(prefix="sre-domain-") as scratch:
+            build = partial(build_worker, settings, partitions, Path(scratch), signs)
+            uvloop.run(_serve_maintained(settings, build, partial(_watching, settings, signs, condition)))
 
 
 def _collect_rarely() -> None:
@@ -57,23 +74,99 @@ def _say_once(state: RetryCallState) -> None:
         _LOG.warning("waiting for Kafka: %s", state.outcome.exception())
 
 
-async def serve(build: Callable[[], faust.App]) -> None:
-    """Build a Faust app in the running loop and run it until a signal or its own end."""
+@contextmanager
+def _watching(settings: Settings, signs: Signs, condition: Condition, app: faust.App) -> Iterator[None]:
+    """Have the watchdog and the probes look at this app while it runs."""
+    topics = [intents_topic(name) for name in AGGREGATES]
+    watchdog = Watchdog(
+        signs=signs,
+        loop=asyncio.get_running_loop(),
+        consumer_loop=partial(consumer_loop, app),
+        ask=partial(what_is_due, app),
+        kafka_answers=partial(_answers, settings, topics),
+        seconds=settings.watchdog_seconds,
+    )
+    watchdog.start()
+    condition.watch(app, watchdog)
+    try:
+        yield
+    finally:
+        condition.stop()
+        watchdog.stop()
+
+
+def _answers(settings: Settings, topics: Sequence[str]) -> bool:
+    try:
+        partition_counts(settings, topics)
+    except TopicsUnavailableError:
+        return False
+    return True
+
+
+async def _serve_maintained(settings: Settings, build: Callable[[], faust.App], watching: Watching) -> None:
+    maintaining = asyncio.create_task(keep_maintained(settings))
+    try:
+        await serve(build, watching)
+    finally:
+        maintaining.cancel()
+
+
+async def serve(build: Callable[[], faust.App], watching: Watching = nullcontext) -> None:
+    """Build a Faust app in the running loop and run it, inside `watching`, until a signal or its own end.
+
+    A second signal ends the process at once.
+    """
     _collect_rarely()
-    stopping = asyncio.Event()
+    asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, _hear, asked)
     app = build()
     app.finalize()
-    await app.start()
-    _LOG.info("taking intents")
-    waiting = {asyncio.create_task(stopping.wait()), asyncio.create_task(app.wait_until_stopped())}
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    with suppress(TimeoutError):  # Kafka may be away: what was not acknowledged comes again
-        await asyncio.wait_for(app.stop(), _STOP_SECONDS)
+    with watching(app):
+        await _run_until(app, asked)
+    await _stop(app, status=0 if asked.is_set() else EXIT_SOFTWARE)
     if app.crash_reason is not None:
         raise app.crash_reason
     _LOG.info("stopped")
+
+
+def _hear(asked: asyncio.Event) -> None:
+    asked.set()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+async def _run_until(app: faust.App, asked: asyncio.Event) -> None:
+    asking = asyncio.create_task(asked.wait())
+    starting = asyncio.create_task(app.start())
+    await asyncio.wait({asking, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        _LOG.info("taking intents")
+        ending = asyncio.create_task(app.wait_until_stopped())
+        await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+    asking.cancel()
+
+
+async def _stop(app: faust.App, status: int) -> None:
+    """Have decided what is being decided, commit the offsets and leave the group, in time whatever is away.
+
+    What was not acknowledged comes again, to whoever has the partition then; Kafka finds a worker gone that could not say so.
+    """
+    last_resort = Timer(_STOP_SECONDS, _end, [status])
+    last_resort.daemon = True
+    last_resort.start()
+    stopping = asyncio.create_task(app.stop())
+    _, undone = await asyncio.wait({stopping}, timeout=_DRAIN_SECONDS)
+    if undone:
+        _LOG.warning("stopping without the outcomes of %d intents, which come again", sum(1 for _ in taken_messages(app)))
+        give_up_taken(app)
+    await stopping
+
+
+def _end(status: int) -> None:
+    _LOG.warning("not stopped within %.0f s; the process ends, and Kafka waits for it until its session is over", _STOP_SECONDS)
+    logging.shutdown()
+    os._exit(status)

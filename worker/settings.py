@@ -35,6 +35,12 @@ class KafkaSettings(_FromEnvironment):
     schema_registry_url: str | None = None
 
 
+class HealthSettings(_FromEnvironment):
+    """Where a service answers its probes; nowhere, unless told to."""
+
+    health_address: str | None = Field(default=None, pattern=r"^[^:]*:\d{1,5}$")  # of one IPv4 interface, or of all
+
+
 class BridgeSettings(KafkaSettings):
     """What a bridge that others send to over HTTP needs to know."""
 
@@ -62,12 +68,20 @@ class DatabaseSettings(_FromEnvironment):
         return self.database_url.get_secret_value()
 
 
-class Settings(DatabaseSettings, KafkaSettings):
+class RetentionSettings(DatabaseSettings):
+    """How long the database keeps what nobody needs to decide or publish any more."""
+
+    inbox_retention_days: PositiveInt = Field(default=30, le=30)  # older intents are INTENT_EXPIRED
+    outbox_retention_days: PositiveInt = 7  # how far back the fact topics can be rebuilt
+    maintenance_seconds: PositiveFloat = 3600.0
+
+
+class Settings(HealthSettings, RetentionSettings, KafkaSettings):
     """What the worker and the relay need to know; see docs/settings.md."""
 
     consumer_group: str = "sre-domain"
     session_timeout_seconds: PositiveFloat = 12.0  # a dead worker's partitions wait this long for another
     batch_max_intents: PositiveInt = 500
-    inbox_retention_days: PositiveInt = Field(default=30, le=30)  # older intents are INTENT_EXPIRED
+    watchdog_seconds: PositiveFloat = 120.0  # a worker that has something to do and does nothing ends after so long
 
     relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long

@@ -17,3 +17,13 @@ SELECT NOT EXISTS (SELECT FROM outbox);
 -- keep_slot --
 -- Gives the temporary slot's position to a permanent one: a relay that is killed before this leaves no slot behind.
 SELECT pg_copy_logical_replication_slot(%(temporary_slot)s, %(slot)s, false);
+
+-- slot_is_ours --
+SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND active_pid = %(backend_pid)s);
+
+-- outbox_precedes_slot --
+-- Rows of transactions older than any that the slot could still decode: they had ended before its position. Looked for in a Kafka that is empty,
+-- where the first rows are such rows, or all of them are new.
+SELECT EXISTS (
+    SELECT FROM outbox, pg_replication_slots WHERE slot_name = %(slot)s AND age(outbox.xmin) > age(pg_replication_slots.catalog_xmin)
+);

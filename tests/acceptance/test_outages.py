@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.test_crashes import workload
+from tests.faults.workload import workload
 from tests.support.kafka import require_java_and_maven
 from tests.support.system import System, running_system, wait_until
 from worker.devstack.apache_kafka import restart_kafka, running_kafka, start_kafka, stop_kafka

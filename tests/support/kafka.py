@@ -48,7 +48,7 @@ def container_kafka() -> Iterator[str]:
     from testcontainers.kafka import KafkaContainer  # noqa: PLC0415  a second to import
 
     container = KafkaContainer().with_kraft()
-    container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+    container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false").with_env("KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "500")
     container.with_env("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1").with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1")
     with container:
         yield container.get_bootstrap_server()

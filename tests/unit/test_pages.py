@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/decisions.md", "examples/README.md"]
-EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0007_pre_add_slo_ticket.sql"}  # of what a contributor would make
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/decisions.md",
+    "docs/dead-letters.md",
+    "docs/guarantees.md",
+]
+PAGES += ["docs/runbook.md", "examples/README.md"]
+EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0008_pre_add_slo_ticket.sql"}  # of what a contributor would make
 PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
 
 
@@ -34,6 +43,12 @@ def test_a_link_leads_somewhere(page: str, link: str) -> None:
 def test_a_file_that_is_named_exists(page: str, path: str) -> None:
     assert page
     assert (ROOT / path).exists() or path in EXAMPLES
+
+
+@pytest.mark.parametrize("test", re.findall(r"`(tests/[\w/]+\.py::\w+)`", text_of("docs/guarantees.md")))
+def test_a_guarantee_is_held_by_a_test_that_exists(test: str) -> None:
+    file, name = test.split("::")
+    assert f"\ndef {name}(" in text_of(file)
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])

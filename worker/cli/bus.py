@@ -1,4 +1,4 @@
-"""`sre-domain publish`, `facts` and `rejected`: the bus for people, as JSON lines."""
+"""`sre-domain publish` and `facts`, and what `rejected` prints by itself: the bus for people, as JSON lines."""
 
 from __future__ import annotations
 
@@ -76,10 +76,7 @@ def facts(
         _print(fact_as_json(message, codec))
 
 
-def rejected(
-    from_beginning: FromBeginning = False,  # noqa: FBT002 - a command-line flag
-    follow: Follow = False,  # noqa: FBT002 - a command-line flag
-) -> None:
+def print_rejected(*, from_beginning: bool, follow: bool) -> None:
     """Print refused intents as JSON lines, with the reason and the record as it was received."""
     codec = load_codec()
     for message in _messages([REJECTED_TOPIC], from_beginning=from_beginning, follow=follow):

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from worker.cli import bridge, bus, demo, imports, poll, query, relay, stack, sweep, worker
+from worker.cli import bridge, bus, demo, imports, maintain, poll, query, rejected, relay, stack, sweep, worker
 from worker.errors import WorkerError
 
 app = typer.Typer(
@@ -17,18 +17,19 @@ app = typer.Typer(
 )
 
 app.command(rich_help_panel="Services")(worker.worker)
-app.command(rich_help_panel="Services")(relay.relay)
+app.add_typer(relay.app, name="relay", rich_help_panel="Services")
 app.command(rich_help_panel="Services")(sweep.sweep)
 app.add_typer(bridge.app, name="bridge", rich_help_panel="Sources")
 app.add_typer(poll.app, name="poll", rich_help_panel="Sources")
 app.add_typer(imports.app, name="import", rich_help_panel="Sources")
 app.command(rich_help_panel="Set-up")(stack.migrate)
 app.command(rich_help_panel="Set-up")(stack.topics)
+app.command(rich_help_panel="Set-up")(maintain.maintain)
 app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)
 app.command(rich_help_panel="The bus, for people")(bus.facts)
-app.command(rich_help_panel="The bus, for people")(bus.rejected)
+app.add_typer(rejected.app, name="rejected", rich_help_panel="The bus, for people")
 app.add_typer(query.app, name="query", rich_help_panel="The bus, for people")
 
 

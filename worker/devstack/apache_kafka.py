@@ -57,6 +57,14 @@ class KafkaBroker:
         return f"{LOOPBACK}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class ProxiedListener:
+    """A second way in, for clients that come through a proxy: the broker listens on `port` and sends them to `advertised_port`."""
+
+    port: int
+    advertised_port: int
+
+
 @contextmanager
 def running_kafka(directory: Path, port: int | None = None) -> Iterator[KafkaBroker]:
     broker = start_kafka(directory, port)
@@ -66,7 +74,9 @@ def running_kafka(directory: Path, port: int | None = None) -> Iterator[KafkaBro
         stop_kafka(broker)
 
 
-def start_kafka(directory: Path, port: int | None = None, controller_port: int | None = None) -> KafkaBroker:
+def start_kafka(
+    directory: Path, port: int | None = None, controller_port: int | None = None, proxied: ProxiedListener | None = None
+) -> KafkaBroker:
     """Start a broker, with the data that is in the directory or none; without ports, on free ones. Raises DevStackError."""
     directory, port, controller_port = directory.resolve(), port or free_port(), controller_port or free_port()
     require_free(port, "Apache Kafka")
@@ -74,7 +84,7 @@ def start_kafka(directory: Path, port: int | None = None, controller_port: int |
     java, jars = _java(), _jars()
     directory.mkdir(parents=True, exist_ok=True)
     log, data, properties = directory / "kafka.log", directory / "data", directory / "server.properties"
-    properties.write_text(_PROPERTIES.read_text(encoding="utf-8") + _addresses(port, controller_port, data), encoding="utf-8")
+    properties.write_text(_PROPERTIES.read_text(encoding="utf-8") + _addresses(port, controller_port, data, proxied), encoding="utf-8")
     command = [java, *_QUICK_START, _HEAP, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
         run("formatting Kafka's storage", [*command, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", properties], log)
@@ -93,10 +103,13 @@ def stop_kafka(broker: KafkaBroker) -> None:
     stop(broker.process, signal.SIGTERM)
 
 
-def _addresses(port: int, controller_port: int, data: Path) -> str:
+def _addresses(port: int, controller_port: int, data: Path, proxied: ProxiedListener | None) -> str:
+    listener = "" if proxied is None else f",PROXIED://{LOOPBACK}:{proxied.port}"
+    advertised = "" if proxied is None else f",PROXIED://{LOOPBACK}:{proxied.advertised_port}"
     return f"""
-listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}
-advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}
+listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}{listener}
+advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
 controller.quorum.voters=1@{LOOPBACK}:{controller_port}
 log.dirs={data}
 """

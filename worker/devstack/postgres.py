@@ -19,7 +19,7 @@ from worker.devstack.processes import LOOPBACK, DevStackError, free_port, launch
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _UNPRIVILEGED_USER = "nobody"  # PostgreSQL refuses to run as root
 _ROOT_CACHE = Path("/var/cache/sre-domain")  # anybody can enter, only root can write
@@ -65,8 +65,11 @@ def running_postgres(directory: Path, port: int | None = None) -> Iterator[Postg
         stop_postgres(server)
 
 
-def start_postgres(directory: Path, port: int | None = None) -> PostgresServer:
-    """Start a server, with the data that is in the directory or new data; without a port, on a free one. Raises DevStackError."""
+def start_postgres(directory: Path, port: int | None = None, changes: Mapping[str, str] | None = None) -> PostgresServer:
+    """Start a server, with the data that is in the directory or new data; without a port, on a free one. Raises DevStackError.
+
+    `changes` are server settings that differ from, or add to, those of the stack.
+    """
     directory, port = directory.resolve(), port or free_port()
     binaries = _binaries()
     user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None
@@ -75,7 +78,7 @@ def start_postgres(directory: Path, port: int | None = None) -> PostgresServer:
     _wait_until_unused(data)
     (data / "postmaster.pid").unlink(missing_ok=True)  # of a killed server, whose pid another process or a zombie may have
     require_free(port, "PostgreSQL")
-    settings = {**_SETTINGS, "port": str(port)}
+    settings = {**_SETTINGS, **(changes or {}), "port": str(port)}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     # Immediate shutdown when we die: a fast one would wait for whatever else is connected.
     command = [str(binaries / "postgres"), "-D", _path_inside(data, user), *options]

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from worker.postgres.unit_of_work import UnitOfWork, open_unit
 
@@ -15,7 +16,19 @@ if TYPE_CHECKING:
     from worker.postgres.storage import Storage
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
-SESSION: Final = ("SET TIME ZONE 'UTC'", "SET enable_seqscan = off")
+# A host that vanished is noticed within half a minute; the DSN may say otherwise.
+CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "application_name": "sre-domain worker",
+}
+# A worker that is paused in a transaction loses its locks, for which whoever has its partitions by then waits (PostgreSQL 17 and later;
+# idle_in_transaction_session_timeout does not count inside a pipeline).
+_TRANSACTION_TIMEOUT: Final = "SELECT set_config(name, '30s', false) FROM pg_settings WHERE name = 'transaction_timeout'"
+SESSION: Final = ("SET TIME ZONE 'UTC'", "SET enable_seqscan = off", _TRANSACTION_TIMEOUT)
 
 
 class UnitOpener:
@@ -48,7 +61,7 @@ async def connect(dsn: str) -> AsyncConnection[Any]:
 
     No scans of whole tables: every statement has its index, and a plan that is kept must not be one that was made while a table was empty.
     """
-    connection = await AsyncConnection.connect(dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="sre-domain worker")
+    connection = await AsyncConnection.connect(make_conninfo(**CONNECTION_DEFAULTS | conninfo_to_dict(dsn)))
     await connection.set_autocommit(True)
     for setting in SESSION:
         await connection.execute(setting)

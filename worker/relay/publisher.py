@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,7 @@ class Publisher:
         self._waiting = waiting
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
+        self._begun = 0.0
         complaints: list[str] = []  # not self in the callbacks: no cycle may keep the producer alive
         self._complaints = complaints
         own = {
@@ -56,18 +58,21 @@ class Publisher:
 
     def publish(self, record: Record) -> None:
         """Queue the record in the open transaction, or in a new one. Raises KafkaException, and StoppedError where the queue is full."""
-        if not self._in_transaction:
-            self._producer.begin_transaction()
-            self._in_transaction = True
+        self._begin()
         self._produce(*record)
 
     def commit(self, watermark_key: bytes, watermark: bytes) -> None:
-        """End the transaction, with the watermark in it. Raises KafkaException."""
+        """End the transaction, or one that has nothing else, with the watermark in it. Raises KafkaException."""
+        self._begin()
         self._produce(WATERMARK_TOPIC, 0, watermark_key, watermark, [])
         self._in_transaction = False  # whatever comes of it: no abort may follow
         # No timeout of ours: one that lapses can end the next transaction. No bound method: it would keep the producer alive.
         self._call(lambda: self._producer.commit_transaction())  # noqa: PLW0108
         self._complaints.clear()
+
+    def outlived_transaction(self) -> bool:
+        """Whether the last transaction is so old that the broker may have ended it, which looks like being fenced (KIP-588)."""
+        return time.monotonic() - self._begun > self._timeout_seconds
 
     def close(self) -> None:
         """Abort the open transaction, so that readers need not wait for its timeout, and end the producer's threads.
@@ -79,6 +84,12 @@ class Publisher:
                 self._waiting.for_call(lambda: self._producer.abort_transaction(_ABORT_SECONDS))
         self._producer.purge()
         del self._producer  # the only reference, so that it ends here; its close() would wait for what can't be delivered
+
+    def _begin(self) -> None:
+        if not self._in_transaction:
+            self._begun = time.monotonic()
+            self._producer.begin_transaction()
+            self._in_transaction = True
 
     def _produce(self, topic: str, partition: int, key: bytes | None, value: bytes, headers: list[Header]) -> None:
         while True:

@@ -12,11 +12,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
+from worker.relay.lost_topics import refuse_lost_topics
 from worker.relay.pgoutput import Begin, Commit, Insert, Relation, decode
 from worker.relay.publisher import Publisher
 from worker.relay.record import record_maker
 from worker.relay.replication import Keepalive, format_lsn, identity_of
-from worker.relay.slot import take_slot
+from worker.relay.slot import holds_slot, take_slot
+from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
 from worker.relay.watermark import Watermark, encode, key_of, published_up_to, read_committed
 
@@ -35,11 +37,15 @@ MESSAGES_A_TURN: Final = 1_000
 IDLE_SECONDS: Final = 0.25
 PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # after the first failure, the second, …, and every later one
 
-_FINAL: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._INVALID_ARG)  # noqa: SLF001
+_FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001
 
 
 class RelayRefusedError(WorkerError):
-    """PostgreSQL or Kafka will have none of this relay: its settings or rights are wrong, or another one took its place."""
+    """PostgreSQL or Kafka will have none of this relay: settings or rights are wrong, or somebody without the slot uses its id in Kafka."""
+
+
+class PlaceLostError(Exception):
+    """The slot, or the transaction in Kafka, is no longer this life's: whatever it had open came to nothing, and a new life may begin."""
 
 
 class Group(NamedTuple):
@@ -76,10 +82,11 @@ class Link:
     record_makers: dict[int, Callable[[Sequence[bytes | None]], Record]] = field(default_factory=dict)
 
 
-def run(settings: Settings, stop: Event) -> None:
+def run(settings: Settings, stop: Event, status: RelayStatus | None = None) -> None:
     """Relay until `stop` is set, waiting out the outages of PostgreSQL and Kafka. Raises WorkerError where going on is unsafe."""
     failures, told = 0, False
-    with closing(Waiting(stop)) as waiting:
+    status = status or RelayStatus()
+    with closing(Waiting(stop, status)) as waiting:
         while not stop.is_set():
             try:
                 for position in relay(settings, waiting):
@@ -88,9 +95,10 @@ def run(settings: Settings, stop: Event) -> None:
                     failures, told = 0, True
             except StoppedError:
                 return
-            except (psycopg.Error, KafkaException) as error:
+            except (psycopg.Error, KafkaException, PlaceLostError) as error:
                 if _is_final(error):
                     raise RelayRefusedError(f"the relay of slot {settings.relay_slot} can't go on: {_one_line(error)}") from error
+                status.enter("waiting", _one_line(error))
                 if not failures:
                     logger.warning("the relay waits: %s", _one_line(error))
                 waiting.for_seconds(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
@@ -101,7 +109,8 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
     """One life of the relay, up to its first error or the stop; gives every position once it is confirmed.
 
     The order of the start is what keeps two relays apart: the slot admits one, init_transactions ends what the one before left open,
-    and then the watermark tells how far the facts in Kafka reach. Raises psycopg.Error, KafkaException, StoppedError, WorkerError.
+    and then the watermark tells how far the facts in Kafka reach. Raises psycopg.Error, KafkaException, PlaceLostError, StoppedError,
+    WorkerError.
     """
     dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
     kafka = librdkafka_config(settings) | {"log_level": 0}  # the relay tells of an outage, and once
@@ -115,13 +124,23 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
         key = key_of(identity, slot)
         committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
         published_lsn = published_up_to(committed, identity, slot)
+        waiting.for_call(lambda: refuse_lost_topics(kafka, dsn, slot, published_lsn, committed))
         stream.confirm(published_lsn)
-        yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn))
+        waiting.status.enter("active")
+        try:
+            yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn))
+        except KafkaException as error:
+            if _is_fenced(error) and publisher.outlived_transaction():
+                raise PlaceLostError(f"Kafka ended a transaction that was open for longer than {timeout_seconds:g} s") from error
+            if _is_fenced(error) and not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):
+                raise PlaceLostError(f"PostgreSQL gave slot {slot} to another relay, which has fenced this one") from error
+            raise
 
 
 def relay_groups(link: Link) -> Iterator[int]:
     """Confirm to PostgreSQL only what is committed in Kafka, and commit it there together with its watermark."""
     while not link.waiting.stop.is_set():
+        link.waiting.status.turn()
         group = publish_pending(link)
         if group is None:
             link.stream.wait(IDLE_SECONDS)
@@ -179,15 +198,21 @@ def take(received: bytes | Keepalive, link: Link, filling: Filling) -> None:
             link.record_makers[relation.oid] = record_maker(relation)
 
 
-def _is_final(error: psycopg.Error | KafkaException) -> bool:
+def _is_fenced(error: KafkaException) -> bool:
+    fault: KafkaError = error.args[0]
+    return fault.fatal() or fault.code() in _FENCED
+
+
+def _is_final(error: psycopg.Error | KafkaException | PlaceLostError) -> bool:
     """Whether a new try of this process can't mend it."""
     if isinstance(error, KafkaException):
-        fault: KafkaError = error.args[0]
-        return fault.fatal() or fault.code() in _FINAL
+        return _is_fenced(error) or error.args[0].code() == KafkaError._INVALID_ARG  # noqa: SLF001
     return isinstance(error, psycopg.ProgrammingError)
 
 
-def _one_line(error: psycopg.Error | KafkaException) -> str:
+def _one_line(error: psycopg.Error | KafkaException | PlaceLostError) -> str:
     if isinstance(error, KafkaException):
         return f"Kafka: {error.args[0].str()}"
-    return f"PostgreSQL: {' '.join(str(error).split())}"
+    if isinstance(error, psycopg.Error):
+        return f"PostgreSQL: {' '.join(str(error).split())}"
+    return str(error)

@@ -9,6 +9,7 @@ import select
 import time
 from contextlib import suppress
 from struct import Struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
@@ -17,13 +18,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ExecStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from psycopg import Connection
 
 PUBLICATION: Final = "sre_outbox"
 CLOSE_SECONDS: Final = 0.5
-STATUS_SECONDS: Final = 1.0  # below a third of any sane wal_sender_timeout
+STATUS_SECONDS: Final = 1.0
+_WAL_SENDER_TIMEOUT_SECONDS: Final = 10  # how long the slot of a relay that hangs, or whose host vanished, is kept for it
 
 _XLOG_DATA: Final = ord("w")
 _XLOG_DATA_HEADER: Final = 25
@@ -31,14 +33,16 @@ _KEEPALIVE: Final = Struct("!cQqB")
 _STATUS: Final = Struct("!cQQQqB")
 _POSTGRES_EPOCH_SECONDS: Final = 946_684_800  # 2000-01-01 UTC
 
-# A host that vanished is noticed within half a minute; the DSN may say otherwise.
+# A server that vanished is noticed within half a minute; the DSN may say otherwise.
 _CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
+    "target_session_attrs": "primary",  # a standby has no slot for us until it is promoted, which is waited for
     "application_name": "sre-domain relay",
+    "options": f"-c wal_sender_timeout={_WAL_SENDER_TIMEOUT_SECONDS}s",
 }
 
 
@@ -49,12 +53,13 @@ class Keepalive(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """Which history of which database this is, and how far its WAL is flushed."""
+    """Which history of which database this is, and how far its WAL is flushed; `left_at` has where it left each timeline it comes from."""
 
     system: str
     timeline: int
     flushed_lsn: int
     database: str
+    left_at: Mapping[int, int] = MappingProxyType({})
 
 
 class ReplicationStream:
@@ -69,6 +74,11 @@ class ReplicationStream:
         self._confirmed_lsn = 0
         self._copy_has_ended = False
         self._status_due = 0.0
+
+    @property
+    def backend_pid(self) -> int:
+        """Of the WAL sender: what pg_replication_slots has as active_pid while the slot is ours."""
+        return self._pgconn.backend_pid
 
     def pending(self) -> Iterator[bytes | Keepalive]:
         """What has arrived by now, in order: pgoutput messages and keepalives. Ends where nothing more has."""
@@ -155,10 +165,21 @@ def connect(dsn: str) -> Connection[Any]:
 def identity_of(dsn: str) -> Identity:
     with connect(dsn) as connection:
         row = connection.execute("IDENTIFY_SYSTEM").fetchone()
-    if row is None:
-        raise psycopg.InternalError("IDENTIFY_SYSTEM gave no row")
-    system, timeline, flushed_lsn, database = row
-    return Identity(str(system), int(timeline), parse_lsn(flushed_lsn), str(database))
+        if row is None:
+            raise psycopg.InternalError("IDENTIFY_SYSTEM gave no row")
+        system, timeline, flushed_lsn, database = row
+        left_at = _left_at(connection, int(timeline))
+    return Identity(str(system), int(timeline), parse_lsn(flushed_lsn), str(database), left_at)
+
+
+def _left_at(connection: Connection[Any], timeline: int) -> Mapping[int, int]:
+    """By timeline, the LSN up to which its WAL is a part of this one's; empty where the server has no history file."""
+    try:
+        row = connection.execute(f"TIMELINE_HISTORY {timeline}".encode()).fetchone()
+    except psycopg.errors.UndefinedFile:  # the first timeline has none
+        return {}
+    lines = (line.split() for line in str(row[1] if row else "").splitlines())
+    return {int(line[0]): parse_lsn(line[1]) for line in lines if line and line[0].isdigit()}
 
 
 def start(connection: Connection[Any], slot: str) -> ReplicationStream:

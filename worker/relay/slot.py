@@ -11,6 +11,7 @@ from psycopg import Error, IsolationLevel, errors
 from worker.errors import WorkerError
 from worker.postgres.named_sql import statements
 from worker.relay import replication
+from worker.relay.watermark import REBUILD
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STANDBY_SECONDS: Final = 0.2
+_FAILOVER_SINCE: Final = 170_000
 
 
 class PublicationMissingError(WorkerError):
@@ -46,6 +48,7 @@ def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
         stream = waiting.for_call(lambda: _start_or_make(connection, dsn, slot))
         if stream is None:
             logger.info("another relay streams from slot %s: standing by", slot)
+            waiting.status.enter("standing by")
         while stream is None:
             waiting.for_seconds(STANDBY_SECONDS)
             waiting.turn()
@@ -56,6 +59,13 @@ def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
     return stream
 
 
+def holds_slot(dsn: str, slot: str, stream: ReplicationStream) -> bool:
+    """Whether PostgreSQL still takes the stream for the one of this slot. Raises psycopg.Error."""
+    with replication.connect(dsn) as connection:
+        asked = {"slot": slot, "backend_pid": stream.backend_pid}
+        return connection.execute(statements("relay")["slot_is_ours"], asked).fetchone() == (True,)
+
+
 def ensure_slot(dsn: str, slot: str) -> bool:
     """Make the slot where there is none, and say whether it was made: before the worker's first commit, so that it misses no fact.
 
@@ -64,6 +74,7 @@ def ensure_slot(dsn: str, slot: str) -> bool:
     try:
         with replication.connect(dsn) as connection:
             if connection.execute(statements("relay")["slot_exists"], {"slot": slot}).fetchone() == (True,):
+                let_fail_over(connection, slot)
                 return False
         make_slot(dsn, slot)
     except Error as error:
@@ -84,10 +95,23 @@ def make_slot(dsn: str, slot: str) -> None:
             connection.execute(f"CREATE_REPLICATION_SLOT {temporary_slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'use')".encode())
             outbox_is_empty = connection.execute(sql["outbox_is_empty"]).fetchone() == (True,)
         if not outbox_is_empty:
-            raise OutboxNotEmptyError(f"slot {slot} does not exist and the outbox has rows it would never stream: rebuild the fact topics")
+            raise OutboxNotEmptyError(f"slot {slot} does not exist and the outbox has rows it would never stream: run {REBUILD}")
         with suppress(errors.DuplicateObject):
-            connection.execute(sql["keep_slot"], {"temporary_slot": temporary_slot, "slot": slot})
-            logger.info("made replication slot %s", slot)
+            keep_slot(connection, temporary_slot, slot)
+
+
+def keep_slot(connection: Connection[Any], temporary_slot: str, slot: str) -> None:
+    """Make the slot, where the temporary one of this connection begins. Raises DuplicateObject where there is one."""
+    connection.execute(statements("relay")["keep_slot"], {"temporary_slot": temporary_slot, "slot": slot})
+    let_fail_over(connection, slot)
+    logger.info("made replication slot %s", slot)
+
+
+def let_fail_over(connection: Connection[Any], slot: str) -> None:
+    """Let standbys keep a copy of the slot, where PostgreSQL knows how to; not while a relay streams from it, and not one that is lost."""
+    if connection.info.server_version >= _FAILOVER_SINCE:
+        with suppress(errors.ObjectInUse, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported):
+            connection.execute(f"ALTER_REPLICATION_SLOT {slot} (FAILOVER true)".encode())
 
 
 def _start_or_make(connection: Connection[Any], dsn: str, slot: str) -> ReplicationStream | None:
@@ -101,7 +125,7 @@ def _start_or_make(connection: Connection[Any], dsn: str, slot: str) -> Replicat
     except errors.ObjectInUse:
         return None
     except errors.ObjectNotInPrerequisiteState as error:
-        raise SlotUnusableError(f"slot {slot} can't be streamed from: {error.diag.message_primary}; rebuild the fact topics") from error
+        raise SlotUnusableError(f"slot {slot} can't be streamed from: {error.diag.message_primary}; run {REBUILD}") from error
 
 
 def _check_publication(connection: Connection[Any]) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.relay.status import RelayStatus
+
 Result = TypeVar("Result")
 
 LOOK_UP_SECONDS: Final = 0.1
@@ -24,8 +26,9 @@ class StoppedError(Exception):
 class Waiting:
     """One thread for calls that block, and what is to be done every LOOK_UP_SECONDS while they do."""
 
-    def __init__(self, stop: Event) -> None:
+    def __init__(self, stop: Event, status: RelayStatus) -> None:
         self.stop = stop
+        self.status = status
         self._meanwhile: Callable[[], None] = _nothing
         self._deadline: float | None = None
         # One thread for all calls: starting one a call can cost as much as a small Kafka transaction.
@@ -49,6 +52,7 @@ class Waiting:
             try:
                 result, fault = outcome.get(timeout=LOOK_UP_SECONDS)
             except Empty:
+                self.status.turn()
                 self._meanwhile()
                 self._notice_stop()
             else:
@@ -64,6 +68,7 @@ class Waiting:
         """Sleep, but not past a stop."""
         deadline = time.monotonic() + seconds
         while not self.stop.is_set() and (left := deadline - time.monotonic()) > 0:
+            self.status.turn()
             # Not Event.wait, which can deadlock with an Event.set in a signal handler.
             time.sleep(min(left, LOOK_UP_SECONDS))
 
@@ -73,6 +78,7 @@ class Waiting:
 
     def turn(self) -> None:
         """To be called in each turn of a loop that waits by itself. Raises StoppedError at once after a stop."""
+        self.status.turn()
         self._meanwhile()
         if self.stop.is_set():
             raise StoppedError

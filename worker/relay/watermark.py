@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.relay.replication import Identity
 
 PARTITION: Final = 0
+REBUILD: Final = "sre-domain relay rebuild"
 _CONSUMER: Final[Mapping[str, Any]] = {
     "group.id": "sre-relay",  # asked for, though nothing is committed
     "enable.auto.commit": False,
@@ -61,16 +62,22 @@ def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: 
     if value is None:
         strangers = [key.decode() for key in committed if key.decode().endswith(f"/{slot}")]
         if strangers:
-            raise WatermarkError(f"slot {slot} published as {strangers[0]} (system/database/slot) before: set another SRE_RELAY_SLOT")
+            raise WatermarkError(
+                f"slot {slot} published as {strangers[0]} (system/database/slot) before: set another SRE_RELAY_SLOT, "
+                f"or run {REBUILD} where this database has replaced that one"
+            )
         return 0
     watermark = decode(value)
-    if watermark.timeline != identity.timeline:
+    if watermark.timeline not in {identity.timeline, *identity.left_at}:
+        past, present = watermark.timeline, identity.timeline
         raise WatermarkError(
-            f"slot {slot} published from timeline {watermark.timeline}, the database is on {identity.timeline}: rebuild the fact topics"
+            f"slot {slot} published from timeline {past}, the database is on {present}, which does not come from it: run {REBUILD}"
         )
-    if watermark.lsn > identity.flushed_lsn:
-        upper, flushed = format_lsn(watermark.lsn), format_lsn(identity.flushed_lsn)
-        raise WatermarkError(f"slot {slot} published up to {upper}, the database was set back to {flushed}: rebuild the fact topics")
+    # A promoted standby goes on from the old timeline up to where it left it: what was published before that, it has.
+    last_lsn = identity.left_at.get(watermark.timeline, identity.flushed_lsn)
+    if watermark.lsn > last_lsn:
+        upper, last = format_lsn(watermark.lsn), format_lsn(last_lsn)
+        raise WatermarkError(f"slot {slot} published up to {upper}, the database was set back to {last}: run {REBUILD}")
     return watermark.lsn
 
 

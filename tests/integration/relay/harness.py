@@ -185,8 +185,8 @@ def relay_in_thread(settings: Settings) -> Iterator[threading.Event]:
     finally:
         stop.set()
         thread.join(10)
-    if raised:
-        raise raised[0]
+        if raised:  # also where the test failed: this is why
+            raise raised[0]
     assert not thread.is_alive()
 
 

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
 
 from tests.integration.relay.harness import (
     current_lsn,
@@ -203,10 +203,9 @@ def test_kafka_away_for_longer_than_a_transaction_may_take_is_waited_out(
 
 def test_a_kafka_that_hangs_does_not_cost_the_relay_its_slot(own_kafka: KafkaBroker, database: str) -> None:
     facts = facts_of(AGGREGATES, range(1, 5))
-    settings = settings_for(own_kafka.bootstrap_servers, database)
+    settings = settings_for(own_kafka.bootstrap_servers, make_conninfo(database, options="-c wal_sender_timeout=3s"))
     make_slot(database, settings.relay_slot)
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f"ALTER DATABASE {conninfo_to_dict(database)['dbname']} SET wal_sender_timeout = '3s'")
         sender = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
         with relay_in_thread(settings):
             wait_until_streaming(settings)

@@ -14,6 +14,7 @@ from worker.relay import relay
 from worker.relay.record import Record
 from worker.relay.relay import Group, Link, publish_pending, relay_groups
 from worker.relay.replication import Keepalive
+from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
 from worker.relay.watermark import Watermark, decode
 
@@ -75,7 +76,7 @@ class Scene:
         return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, {OUTBOX: make_record})
 
     def play(self) -> list[object]:
-        with closing(Waiting(self.stop)) as waiting:
+        with closing(Waiting(self.stop, RelayStatus())) as waiting:
             for _position in relay_groups(self.link(waiting)):
                 pass
         return [entry for entry in self.log if entry != "wait"]
@@ -160,7 +161,7 @@ def test_a_big_transaction_that_never_pauses_still_hears_a_stop(monkeypatch: pyt
     monkeypatch.setattr(relay, "MESSAGES_A_TURN", 3)
     scene = Scene([transaction(100, "a", "b", "c", "d", "e")])
     scene.stop.set()
-    with closing(Waiting(scene.stop)) as waiting, pytest.raises(StoppedError):
+    with closing(Waiting(scene.stop, RelayStatus())) as waiting, pytest.raises(StoppedError):
         publish_pending(scene.link(waiting))
     assert scene.log == ["a", "b"]
 

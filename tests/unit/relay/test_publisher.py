@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 
 from worker.relay.publisher import Publisher
+from worker.relay.status import RelayStatus
 from worker.relay.waiting import Waiting
 
 
@@ -23,7 +24,7 @@ def without_garbage_collection() -> Iterator[None]:
 @pytest.mark.usefixtures("without_garbage_collection")
 def test_a_producer_that_failed_ends_with_its_publisher() -> None:
     """It would go on trying in its own threads, and fence the next one."""
-    with closing(Waiting(Event())) as waiting:
+    with closing(Waiting(Event(), RelayStatus())) as waiting:
         publisher = Publisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "slot", 1.0, waiting)
         with pytest.raises(KafkaException, match="Connection refused"):
             publisher.fence()

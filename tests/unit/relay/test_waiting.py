@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 
 from worker.relay import waiting as waiting_module
+from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
 
 
@@ -15,7 +16,7 @@ from worker.relay.waiting import StoppedError, Waiting
 def waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiting]:
     monkeypatch.setattr(waiting_module, "LOOK_UP_SECONDS", 0.01)
     monkeypatch.setattr(waiting_module, "GRACE_SECONDS", 0.05)
-    with closing(Waiting(Event())) as made:
+    with closing(Waiting(Event(), RelayStatus())) as made:
         yield made
 
 

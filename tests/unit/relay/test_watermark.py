@@ -38,6 +38,14 @@ def test_a_watermark_of_another_timeline_is_refused() -> None:
         published_up_to({KEY: encode(Watermark(1, 1_000))}, HERE, "sre_outbox")
 
 
+def test_a_promoted_standby_goes_on_from_what_it_has() -> None:
+    promoted = HERE._replace(timeline=4, left_at={2: 1_000, 3: 2_000})
+    assert published_up_to({KEY: encode(Watermark(2, 1_000))}, promoted, "sre_outbox") == 1_000
+    assert published_up_to({KEY: encode(Watermark(3, 2_000))}, promoted, "sre_outbox") == 2_000
+    with pytest.raises(WatermarkError, match=r"published up to 0/3E9, the database was set back to 0/3E8: run sre-domain relay rebuild"):
+        published_up_to({KEY: encode(Watermark(2, 1_001))}, promoted, "sre_outbox")
+
+
 def test_a_watermark_beyond_the_end_of_the_database_is_refused() -> None:
     with pytest.raises(WatermarkError, match="published up to 0/1389, the database was set back to 0/1388"):
         published_up_to({KEY: encode(Watermark(2, 5_001))}, HERE, "sre_outbox")

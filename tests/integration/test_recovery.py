@@ -1,0 +1,110 @@
+"""A batch that can't be saved as it is: records at fault are singled out in few steps, a pause and a silent server are waited out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.pipelines import intake, outcomes
+from tests.support.records import Topic, create
+from worker import pipeline, recovery
+from worker.domain import slo
+from worker.domain.aggregate import SLO
+from worker.postgres import connection
+from worker.recovery import process_reliably
+from worker.signs import Signs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.domain.outcome import Context
+    from worker.envelope import Record
+    from worker.pipeline import Intake
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def process(whole: Intake, batch: Sequence[Record]) -> Signs:
+    signs = Signs()
+
+    async def and_close() -> None:
+        try:
+            await process_reliably(batch, whole, signs)
+        finally:
+            await whole.open_unit.close()  # type: ignore[attr-defined]
+
+    asyncio.run(and_close())
+    return signs
+
+
+def test_each_record_at_fault_is_found_in_a_huge_batch_by_halving_it(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = Topic()
+    batch = [topic.append(create(), f"slo-{number}", intent_id=f"intent-{number}") for number in range(2_000)]
+    at_fault = {"slo-0", "slo-777", "slo-1999"}
+    sizes: list[int] = []
+    honest = pipeline.process_batch
+
+    async def counted(records: Sequence[Record], whole: Intake) -> None:
+        sizes.append(len(records))
+        await honest(records, whole)
+
+    def decide(state: Any, command: Any, context: Context) -> Any:  # noqa: ANN401 - as the aggregate has it
+        if context.aggregate_id in at_fault:
+            raise ZeroDivisionError
+        return slo.decide(state, command, context)
+
+    monkeypatch.setattr(recovery, "process_batch", counted)
+    process(replace(intake(database, SLO), aggregate=replace(SLO, decide=decide)), batch)
+    found = outcomes(database)
+    assert len(found) == 2_000
+    assert sum(code == "INTERNAL_ERROR" for code in found.values()) == 3
+    assert sum(outcome == "facts" for outcome in found.values()) == 1_997
+    assert len(sizes) <= 1 + 3 * 2 * 11  # two halves a level, eleven levels, three records
+
+
+def test_a_process_that_was_paused_in_a_transaction_rejects_nothing(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SESSION", (*connection.SESSION, "SET transaction_timeout = '200ms'"))
+    honest, pauses = pipeline.decide, [1.0]
+
+    def decide(*arguments: Any) -> None:  # noqa: ANN401 - as the pipeline has it
+        if pauses:
+            time.sleep(pauses.pop())
+        honest(*arguments)
+
+    monkeypatch.setattr(pipeline, "decide", decide)
+    signs = process(intake(database, SLO), [Topic().append(create(), "checkout")])
+    assert list(outcomes(database).values()) == ["facts"]
+    assert signs.steps == 2  # an attempt that an outage ended, and a batch
+    assert signs.outages == {}
+
+
+def test_a_server_that_does_not_answer_is_given_up_and_asked_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "ATTEMPT_SECONDS", 0.3)
+    honest, hangs = pipeline.find, [True]
+    seen: list[str] = []
+
+    async def find(*arguments: Any) -> Any:  # noqa: ANN401 - as the pipeline has it
+        if hangs:
+            hangs.pop()
+            await arguments[1].connection.execute("SELECT pg_sleep(30)")
+        seen.extend(signs.outages.values())
+        return await honest(*arguments)
+
+    monkeypatch.setattr(pipeline, "find", find)
+    whole, signs = intake(database, SLO), Signs()
+
+    async def and_close() -> None:
+        try:
+            await process_reliably([Topic().append(create(), "checkout")], whole, signs)
+        finally:
+            await whole.open_unit.close()  # type: ignore[attr-defined]
+
+    began = time.monotonic()
+    asyncio.run(and_close())
+    assert time.monotonic() - began < 20
+    assert list(outcomes(database).values()) == ["facts"]
+    assert seen == ["PostgreSQL did not answer within 0 s"]

@@ -1,0 +1,1 @@
+"""What was refused, off its topic: found, shown, and sent again."""
