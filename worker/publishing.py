@@ -124,9 +124,16 @@ class IntentPublisher:
             self._producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
     def _report(self, future: Future[Delivered], record: Outgoing, error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
+        if error is None and offset is None:
+            # The broker takes it for a repeat and does not say of what. Sent again it is one, and the worker knows it as such.
+            self._producer.produce(
+                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=partial(self._report, future, record)
+            )
+            return
         self._room.release()
         if error is None:
-            future.set_result(Delivered(record.topic, int(message.partition() or 0), int(message.offset() or 0)))
+            future.set_result(Delivered(record.topic, int(message.partition() or 0), int(offset or 0)))
         else:
             future.set_exception(_undelivered(record, error))
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _STOP_SECONDS: Final = 10.0  # Kubernetes kills after 30
 _DRAIN_SECONDS: Final = 6.0
 
@@ -51,6 +53,8 @@ def run_worker(settings: Settings) -> None:
     read_from = [intents_topic(name) for name in AGGREGATES]
     signs = Signs()
     condition = Condition(settings.writer_dsn, signs)
+    for number in _SIGNALS:
+        signal.signal(number, _leave)
     with serve_health(settings.health_address, condition.live, condition.ready):
         partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])
         with TemporaryDirectory(prefix="sre-domain-") as scratch:
@@ -64,9 +68,18 @@ def _collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def _leave(_number: int, _frame: object) -> None:
+    """Before there is anything to be finished."""
+    _LOG.info("stopped")
+    logging.shutdown()
+    os._exit(0)
+
+
 def _when_kafka_is_there(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
+    """Asked in a thread, since a client that waits in C lets no signal be heard."""
     retrying = Retrying(retry=retry_if_exception_type(TopicsUnavailableError), wait=wait_exponential(0.2, max=5), before_sleep=_say_once)
-    return retrying(partition_counts, settings, topics)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(retrying, partition_counts, settings, topics).result()
 
 
 def _say_once(state: RetryCallState) -> None:
@@ -119,7 +132,7 @@ async def serve(build: Callable[[], faust.App], watching: Watching = nullcontext
     _collect_rarely()
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, _hear, asked)
     app = build()
     app.finalize()
@@ -133,7 +146,7 @@ async def serve(build: Callable[[], faust.App], watching: Watching = nullcontext
 
 def _hear(asked: asyncio.Event) -> None:
     asked.set()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 

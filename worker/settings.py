@@ -82,6 +82,7 @@ class Settings(HealthSettings, RetentionSettings, KafkaSettings):
     consumer_group: str = "sre-domain"
     session_timeout_seconds: PositiveFloat = 12.0  # a dead worker's partitions wait this long for another
     batch_max_intents: PositiveInt = 500
-    watchdog_seconds: PositiveFloat = 120.0  # a worker that has something to do and does nothing ends after so long
+    # A worker that has something to do and does nothing ends after so long. Its steps during an outage are attempts that take up to 40 s.
+    watchdog_seconds: float = Field(default=120.0, ge=60)
 
     relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long

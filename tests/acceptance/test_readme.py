@@ -222,3 +222,7 @@ def test_the_steps_on_ones_own_servers_lead_to_the_same_with_the_listed_rights_o
         shell.service(services["worker"], until="taking intents"),
     ):
         walk(shell, [block for block in steps_of(EMBEDDED) if ".sre-domain/env" not in block.code])
+    assert "maintenance" not in (shell.directory / "sre-domain-worker.log").read_text()
+    with psycopg.connect(place.server, autocommit=True) as admin:
+        admin.execute("SELECT pg_drop_replication_slot(%s)", [f"slot_{place.suffix}"])
+    assert shell.run("sre-domain relay rebuild").endswith("are made anew: start the relay\n")

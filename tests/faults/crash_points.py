@@ -109,6 +109,7 @@ RELAY: Final = (
     CrashPoint("slot taken, replication started", "after", f"{_SLOT}.take_slot"),
     CrashPoint("before the one before is fenced", "before", "worker.relay.publisher.Publisher.fence"),
     CrashPoint("producer initialised", "after", "worker.relay.publisher.Publisher.fence"),
+    CrashPoint("hanging transactions looked for", "after", "worker.relay.hanging.end_hanging"),
     CrashPoint("history identified", "after", "worker.relay.replication.identity_of"),
     CrashPoint("watermark read", "after", "worker.relay.watermark.read_committed"),
     CrashPoint("start confirmed", "after", _CONFIRM),

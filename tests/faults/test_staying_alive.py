@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,7 +17,7 @@ from confluent_kafka import Producer
 from tests.faults.workload import workload
 from tests.support.kafka import require_java_and_maven
 from tests.support.probes import ask, committed, listen_somewhere, members
-from tests.support.system import SESSION_TIMEOUT_SECONDS, System, running_system, wait_until
+from tests.support.system import System, running_system, wait_until
 from worker.devstack.apache_kafka import running_kafka, start_kafka, stop_kafka
 from worker.devstack.postgres import running_postgres, start_postgres, stop_postgres
 from worker.domain.aggregate import AGGREGATES
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 STOP_SECONDS = 15  # the worker gives itself ten
+SESSION_SECONDS = 3.0  # shorter than what a killed worker's successor should be waited for
 MAX_RSS_BYTES = 512 * 2**20  # without its limits the worker took 870 MiB of many small intents, and 2,200 of large ones
 MAX_QUEUED_BYTES = 20 * 2**20
 
@@ -44,6 +46,7 @@ MAX_QUEUED_BYTES = 20 * 2**20
 @pytest.fixture
 def system(kafka: str, database: str, topics: tuple[str, ...], tmp_path: Path) -> Iterator[System]:  # noqa: ARG001 - made, then used by name
     with running_system(kafka, database, tmp_path) as running:
+        running.settings = running.settings.model_copy(update={"session_timeout_seconds": SESSION_SECONDS})
         yield running
 
 
@@ -67,6 +70,7 @@ def own_system(kafka_server: KafkaBroker, postgres_server: PostgresServer, tmp_p
     logs = tmp_path / "logs"
     logs.mkdir()
     with running_system(kafka_server.bootstrap_servers, postgres_server.dsn, logs) as running:
+        running.settings = running.settings.model_copy(update={"session_timeout_seconds": SESSION_SECONDS})
         yield running
 
 
@@ -81,7 +85,6 @@ def wait_for_state(port: int, state: str, system: System) -> None:
 @pytest.mark.parametrize("where", ["event loop", "batch", "fetcher", "consumer thread"])
 def test_a_worker_that_stands_still_ends_and_its_successor_goes_on(system: System, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.setenv("STANDS_STILL", where)
-    monkeypatch.setenv("SRE_WATCHDOG_SECONDS", "8")
     port = listen_somewhere(monkeypatch)
     worker = system.start("worker", broken="stands_still")
     wait_for_state(port, "active", system)
@@ -99,21 +102,20 @@ def test_a_worker_that_stands_still_ends_and_its_successor_goes_on(system: Syste
 
 
 def test_a_worker_with_nothing_to_do_or_that_was_paused_goes_on(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SRE_WATCHDOG_SECONDS", "6")
     port = listen_somewhere(monkeypatch)
-    worker = system.start("worker")
+    worker = system.start("worker", broken="watched_closely")
     wait_for_state(port, "active", system)
     records, outcomes = workload(400)
     publish_in_transaction(system, records[:200])  # the markers at the end are offsets at which nothing is to be decided
     wait_until(lambda: sum(positions(system).values()) >= 200, 60, system.logs)
-    assert runs_for(worker, 9), system.logs()
+    assert runs_for(worker, 6), system.logs()
     assert ask(port, "/readyz").status == 200
     worker.send_signal(signal.SIGSTOP)
     system.publish(records[200:])
-    time.sleep(9)
+    time.sleep(6)
     worker.send_signal(signal.SIGCONT)
     system.wait_for_outcomes(outcomes)
-    assert runs_for(worker, 3), system.logs()
+    assert runs_for(worker, 2), system.logs()
     wait_for_state(port, "active", system)
 
 
@@ -151,7 +153,7 @@ def test_a_stopped_worker_has_committed_what_it_decided_and_hands_its_partitions
     asked = time.monotonic()
     stopped.terminate()
     wait_until(lambda: len(members(system.settings)) == 1, 30, system.logs)
-    assert time.monotonic() - asked < SESSION_TIMEOUT_SECONDS
+    assert time.monotonic() - asked < SESSION_SECONDS
     assert stopped.wait(STOP_SECONDS) == 0
     system.wait_for_outcomes(outcomes)
     other.terminate()
@@ -193,21 +195,21 @@ def test_a_worker_without_partitions_is_ready_to_take_over(
 def test_a_worker_without_its_servers_says_so_and_stops_in_time(
     own_system: System, kafka_server: KafkaBroker, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records, _ = workload(40_000)
-    threading.Thread(target=own_system.publish, args=(records,), daemon=True).start()
     port = listen_somewhere(monkeypatch)
 
     worker = own_system.start("worker")
-    own_system.wait_for_outcomes(1_000)
+    wait_for_state(port, "active", own_system)
     stop_postgres(postgres_server)
-    wait_until(lambda: ask(port, "/readyz").status == 503, 30, own_system.logs)
-    assert "connection" in ask(port, "/readyz").reasons[0]
+    wait_until(lambda: (told := ask(port, "/readyz")).status == 503 and "connection" in told.reasons[0], 30, own_system.logs)
     assert ask(port, "/livez").status == 200
     postgres = start_postgres(postgres_server.directory, postgres_server.port)
     try:
         wait_for_state(port, "active", own_system)
+        records, _ = workload(40_000)
+        threading.Thread(target=own_system.publish, args=(records,), daemon=True).start()
+        own_system.wait_for_outcomes(1_000)
         stop_postgres(postgres)
-        wait_until(lambda: ask(port, "/readyz").status == 503, 30, own_system.logs)
+        wait_until(lambda: ask(port, "/readyz").state == "waiting", 30, own_system.logs)
         assert seconds_to_stop(worker) < STOP_SECONDS
         assert worker.returncode == 0, own_system.logs()
 
@@ -229,10 +231,49 @@ def test_a_worker_without_its_servers_says_so_and_stops_in_time(
         stop_postgres(postgres)
 
 
-def seconds_to_stop(worker: subprocess.Popen[bytes]) -> float:
+def test_servers_that_hang_do_not_hold_up_a_stop(
+    own_system: System, kafka_server: KafkaBroker, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, outcomes = workload(16_000)
+    own_system.publish(records)
+    for number, server in enumerate((postgres_server.pid, kafka_server.pid), start=1):
+        worker, relay = own_system.start("worker"), own_system.start("relay")
+        own_system.wait_for_outcomes(outcomes * number // 4)
+        with hanging(server):
+            assert seconds_to_stop(worker, relay) < STOP_SECONDS
+            assert (worker.returncode, relay.returncode) == (0, 0), own_system.logs()
+    with hanging(kafka_server.pid), monkeypatch.context() as listening:
+        port = listen_somewhere(listening)
+        worker = own_system.start("worker")
+        wait_until(lambda: ask(port, "/livez").state == "waiting for Kafka", 30, own_system.logs)
+        assert seconds_to_stop(worker) < STOP_SECONDS
+        assert worker.returncode == 0, own_system.logs()
+    own_system.start("relay")
+    own_system.start("worker")
+    own_system.wait_for_outcomes(outcomes)
+    own_system.wait_until_published()
+    assert own_system.breaches() == []
+
+
+@contextmanager
+def hanging(pid: int) -> Iterator[None]:
+    """A server that takes connections, since the kernel does, and answers nothing."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
+
+
+def seconds_to_stop(*processes: subprocess.Popen[bytes]) -> float:
     asked = time.monotonic()
-    worker.terminate()
-    worker.wait(60)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait(60)
     return time.monotonic() - asked
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -17,7 +17,7 @@ from worker.devstack.processes import free_port
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TIMEOUT_SECONDS = 1.0
 LATEST_SECONDS = 5.0  # librdkafka looks once a second for what has timed out
@@ -101,3 +101,33 @@ def test_what_librdkafka_says_goes_to_a_logger(
         publisher.publish(intents(1))
     assert "librdkafka" in {record.name for record in caplog.records}
     assert capfd.readouterr().err == ""
+
+
+def test_an_intent_acknowledged_without_a_place_is_sent_again(publisher: IntentPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As librdkafka reports what the broker takes for a repeat."""
+    places, sent = [None, 7], list[bytes]()
+
+    class Placed(NamedTuple):
+        place: int | None
+
+        def partition(self) -> int:
+            return 3
+
+        def offset(self) -> int | None:
+            return self.place
+
+    class Producer:
+        def produce(self, _topic: str, value: bytes, _key: bytes, on_delivery: Callable[[None, Placed], None], **_: object) -> None:
+            sent.append(value)
+            on_delivery(None, Placed(places[len(sent) - 1]))
+
+        def poll(self, _seconds: float) -> None:
+            time.sleep(0.01)
+
+        def __len__(self) -> int:
+            return 0
+
+    monkeypatch.setattr(publisher, "_producer", Producer())
+    (intent,) = intents(1)
+    assert publisher.send(intent).result().offset == 7
+    assert sent == [sent[0]] * 2

@@ -24,6 +24,8 @@ from worker.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from worker.relay.survey import Findings
+
 app = typer.Typer(invoke_without_command=True)
 
 
@@ -71,7 +73,7 @@ def rebuild(
     typer.echo(_conclusion(findings, settings.relay_slot, dry_run=dry_run))
 
 
-def _conclusion(findings: rebuilding.Findings, slot: str, *, dry_run: bool) -> str:
+def _conclusion(findings: Findings, slot: str, *, dry_run: bool) -> str:
     if findings.nothing_to_do:
         return "nothing is missing and the relay can go on: nothing was changed"
     if dry_run:

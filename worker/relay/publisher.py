@@ -12,7 +12,7 @@ from worker.relay.waiting import StoppedError
 from worker.topics import WATERMARK_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from worker.relay.record import Header, Record
     from worker.relay.waiting import Waiting
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ABORT_SECONDS: Final = 1.0
 _FULL_QUEUE_SECONDS: Final = 0.1
 _MIB: Final = 1_048_576
+_DISCONNECTED: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
 _PRODUCER: Final[Mapping[str, Any]] = {
     "compression.type": "lz4",
     "message.max.bytes": 4 * _MIB,  # above the largest row the outbox takes: none may stop all behind it
@@ -42,12 +43,19 @@ class Publisher:
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
         self._begun = 0.0
-        complaints: list[str] = []  # not self in the callbacks: no cycle may keep the producer alive
-        self._complaints = complaints
+        complaints, disconnections = list[str](), list[str]()  # not self in the callbacks: no cycle may keep the producer alive
+        self._complaints, self._disconnections = complaints, disconnections
+
+        def hear(error: KafkaError) -> None:
+            if error.code() in _DISCONNECTED:
+                disconnections.append(error.str())
+            if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+                complaints.append(error.str())
+
         own = {
             "transactional.id": slot,
             "transaction.timeout.ms": int(transaction_timeout_seconds * 1000),
-            "error_cb": lambda error: None if error.code() == KafkaError._ALL_BROKERS_DOWN else complaints.append(error.str()),  # noqa: SLF001
+            "error_cb": hear,
             "on_delivery": lambda error, message: complaints.append(f"{message.topic()}[{message.partition()}]: {error.str()}"),
         }
         self._producer = Producer({**config, **_PRODUCER, **own})
@@ -55,6 +63,16 @@ class Publisher:
     def fence(self) -> None:
         """Shut out whoever had this transactional.id before, and end what they left open. Raises KafkaException."""
         self._call(lambda: self._producer.init_transactions(self._timeout_seconds))
+        self._disconnections.clear()
+
+    def check_connection(self) -> None:
+        """Raises KafkaException where a broker went away since the fencing; to be called now and then while there is nothing to publish.
+
+        Whether it came back with all our transactions as they were, only a new life asks.
+        """
+        self._producer.poll(0)
+        if self._disconnections:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, self._disconnections[0]))  # noqa: SLF001
 
     def publish(self, record: Record) -> None:
         """Queue the record in the open transaction, or in a new one. Raises KafkaException, and StoppedError where the queue is full."""
@@ -68,6 +86,20 @@ class Publisher:
         self._in_transaction = False  # whatever comes of it: no abort may follow
         # No timeout of ours: one that lapses can end the next transaction. No bound method: it would keep the producer alive.
         self._call(lambda: self._producer.commit_transaction())  # noqa: PLW0108
+        self._complaints.clear()
+
+    def abort_in(self, places: Iterable[tuple[str, int]]) -> None:
+        """End as aborted what earlier transactions of this id left open in these partitions. Raises KafkaException.
+
+        A marker of the broker's ends all that is open of a producer, and it is written where the transaction has a record.
+        """
+        self._begin()
+        for topic, partition in places:
+            self._produce(topic, partition, None, b"", [])
+        # An abort forgets what was not sent.
+        self._call(lambda: self._producer.flush())  # noqa: PLW0108 - a bound method would keep the producer alive
+        self._in_transaction = False
+        self._call(lambda: self._producer.abort_transaction())  # noqa: PLW0108
         self._complaints.clear()
 
     def outlived_transaction(self) -> bool:
@@ -87,6 +119,7 @@ class Publisher:
 
     def _begin(self) -> None:
         if not self._in_transaction:
+            self.check_connection()
             self._begun = time.monotonic()
             self._producer.begin_transaction()
             self._in_transaction = True

@@ -12,18 +12,20 @@ from confluent_kafka import KafkaError, KafkaException
 
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
-from worker.relay.lost_topics import refuse_lost_topics
+from worker.relay.hanging import end_hanging
+from worker.relay.lost_topics import refuse_lost_topics, topic_ids
 from worker.relay.pgoutput import Begin, Commit, Insert, Relation, decode
 from worker.relay.publisher import Publisher
+from worker.relay.rebuild import settle
 from worker.relay.record import record_maker
 from worker.relay.replication import Keepalive, format_lsn, identity_of
 from worker.relay.slot import holds_slot, take_slot
 from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
-from worker.relay.watermark import Watermark, encode, key_of, published_up_to, read_committed
+from worker.relay.watermark import Watermark, encode, is_in_doubt, key_of, published_up_to, read_committed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from threading import Event
 
     from worker.relay.record import Record
@@ -71,7 +73,10 @@ class Filling:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The slot and the producer of one life of the relay; `published_lsn` is where the facts in Kafka ended when it began."""
+    """The slot and the producer of one life of the relay.
+
+    `published_lsn` is where the facts in Kafka ended when it began, `topics` has the ids that the topics had then.
+    """
 
     waiting: Waiting
     stream: ReplicationStream
@@ -79,6 +84,7 @@ class Link:
     watermark_key: bytes
     timeline: int
     published_lsn: int
+    topics: Mapping[str, str]
     record_makers: dict[int, Callable[[Sequence[bytes | None]], Record]] = field(default_factory=dict)
 
 
@@ -122,13 +128,19 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
         publisher.fence()
         identity = waiting.for_call(lambda: identity_of(dsn))
         key = key_of(identity, slot)
+        end_hanging(kafka, publisher, waiting, key, identity.timeline)
         committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
+        if is_in_doubt(committed, key):
+            settle(settings, publisher, waiting)
+            identity = waiting.for_call(lambda: identity_of(dsn))
+            committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
         published_lsn = published_up_to(committed, identity, slot)
-        waiting.for_call(lambda: refuse_lost_topics(kafka, dsn, slot, published_lsn, committed))
+        topics = waiting.for_call(lambda: topic_ids(kafka))
+        waiting.for_call(lambda: refuse_lost_topics(kafka, dsn, slot, key, committed, topics))
         stream.confirm(published_lsn)
         waiting.status.enter("active")
         try:
-            yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn))
+            yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn, topics))
         except KafkaException as error:
             if _is_fenced(error) and publisher.outlived_transaction():
                 raise PlaceLostError(f"Kafka ended a transaction that was open for longer than {timeout_seconds:g} s") from error
@@ -145,10 +157,11 @@ def relay_groups(link: Link) -> Iterator[int]:
         if group is None:
             link.stream.wait(IDLE_SECONDS)
             link.stream.keep_informed()
+            link.publisher.check_connection()
             continue
         position = confirmable_lsn(group)
         if group.rows:
-            link.publisher.commit(link.watermark_key, encode(Watermark(link.timeline, position)))
+            link.publisher.commit(link.watermark_key, encode(Watermark(link.timeline, position, link.topics)))
         link.stream.confirm(position)
         yield position
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -36,8 +36,15 @@ class WatermarkError(WorkerError):
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
+    """`topics` has the cluster's ids of the topics that were published to, by name; a topic that is made anew gets another.
+
+    `in_doubt`: what was published is not known by the LSN, and has to be compared with the outbox.
+    """
+
     timeline: int
     lsn: int
+    topics: Mapping[str, str] = field(default_factory=dict)
+    in_doubt: bool = False
 
 
 def key_of(identity: Identity, slot: str) -> bytes:
@@ -45,12 +52,17 @@ def key_of(identity: Identity, slot: str) -> bytes:
 
 
 def encode(watermark: Watermark) -> bytes:
-    return json.dumps({"timeline": watermark.timeline, "lsn": format_lsn(watermark.lsn)}).encode()
+    fields = {"timeline": watermark.timeline, "lsn": format_lsn(watermark.lsn), "topics": dict(watermark.topics)}
+    return json.dumps(fields | ({"in_doubt": True} if watermark.in_doubt else {})).encode()
 
 
 def decode(value: bytes) -> Watermark:
     fields = json.loads(value)
-    return Watermark(fields["timeline"], parse_lsn(fields["lsn"]))
+    return Watermark(fields["timeline"], parse_lsn(fields["lsn"]), fields.get("topics", {}), fields.get("in_doubt", False))
+
+
+def is_in_doubt(committed: Mapping[bytes, bytes], key: bytes) -> bool:
+    return key in committed and decode(committed[key]).in_doubt
 
 
 def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: str) -> int:
@@ -68,6 +80,8 @@ def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: 
             )
         return 0
     watermark = decode(value)
+    if watermark.in_doubt:
+        raise WatermarkError(f"what slot {slot} published is in doubt: run {REBUILD}")
     if watermark.timeline not in {identity.timeline, *identity.left_at}:
         past, present = watermark.timeline, identity.timeline
         raise WatermarkError(

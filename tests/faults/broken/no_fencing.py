@@ -1,4 +1,4 @@
-"""The relay whose transactional.id is its own and not the slot's, stopped by SIGSTOP with a transaction open."""
+"""The relay whose transactional.id is its own and not the slot's, stopped by SIGSTOP with a group in hand."""
 
 import os
 import signal
@@ -11,13 +11,18 @@ from worker.relay.publisher import Publisher
 
 
 class Unfenced(Publisher):
-    def __init__(self, config: Any, _slot: str, _timeout_seconds: float, waiting: Any) -> None:
-        super().__init__(config, uuid4().hex, 60.0, waiting)  # no broker ends the transaction meanwhile
+    def __init__(self, config: Any, _slot: str, *arguments: Any) -> None:
+        super().__init__(config, uuid4().hex, *arguments)
+        self.held: list[Any] = []
 
-    def commit(self, *arguments: bytes) -> None:
-        self._producer.flush(5)
+    def publish(self, record: Any) -> None:
+        self.held.append(record)
+
+    def commit(self, *watermark: bytes) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
-        super().commit(*arguments)
+        for record in self.held:
+            super().publish(record)
+        super().commit(*watermark)
 
 
 relay.Publisher = Unfenced  # type: ignore[misc]

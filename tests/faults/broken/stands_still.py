@@ -1,4 +1,4 @@
-"""The worker that stands still in one place, which STANDS_STILL names, once it has taken its first record."""
+"""The worker that stands still in one place, which STANDS_STILL names, once it has taken its first record; watched for five seconds."""
 
 import asyncio
 import os
@@ -8,8 +8,9 @@ from typing import Any
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from worker import app
+from worker import app, service
 from worker.cli import main
+from worker.watchdog import Watchdog
 
 taken = False
 
@@ -36,8 +37,13 @@ async def heartbeat(self: Any) -> Any:
     return await honest_heartbeat(self)
 
 
+def impatient(**given: Any) -> Watchdog:
+    return Watchdog(**given | {"seconds": 5.0})
+
+
 where = os.environ["STANDS_STILL"]
 honest_process, honest_fetch, honest_heartbeat = app.process_reliably, Fetcher.fetched_records, GroupCoordinator._do_heartbeat
+service.Watchdog = impatient  # type: ignore[assignment,misc]
 app.process_reliably = taking  # type: ignore[assignment]
 Fetcher.fetched_records = fetched_records
 GroupCoordinator._do_heartbeat = heartbeat

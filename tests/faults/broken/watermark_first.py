@@ -12,7 +12,6 @@ def publish_nothing(_publisher: Publisher, _record: Any) -> None:
 
 
 def commit(self: Publisher, watermark_key: bytes, watermark: bytes) -> None:
-    self._producer.begin_transaction()
     honest(self, watermark_key, watermark)
     os._exit(9)
 

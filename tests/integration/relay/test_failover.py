@@ -28,9 +28,10 @@ from tests.integration.relay.harness import (
 from worker.devstack import postgres
 from worker.devstack.postgres import PostgresServer, start_postgres
 from worker.postgres.migrate import migrate
-from worker.relay.rebuild import ForgottenError, rebuild
+from worker.relay.rebuild import rebuild
 from worker.relay.relay import run
 from worker.relay.slot import OutboxNotEmptyError, make_slot
+from worker.relay.survey import ForgottenError
 from worker.relay.watermark import WatermarkError
 
 if TYPE_CHECKING:

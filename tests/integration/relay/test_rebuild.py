@@ -9,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import make_conninfo
 
@@ -24,6 +25,7 @@ from tests.integration.relay.harness import (
     read_facts,
     read_topic,
     relay_in_thread,
+    relay_process,
     settings_for,
     slot_position,
     wait_for_facts,
@@ -31,20 +33,31 @@ from tests.integration.relay.harness import (
     wait_until_streaming,
 )
 from tests.support.kafka import empty_topics
+from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
+from worker.postgres.migrate import migrate
 from worker.relay import rebuild as rebuilding
+from worker.relay import relay as relaying
 from worker.relay.lost_topics import TopicsLostError
-from worker.relay.rebuild import Findings, ForeignSlotError, ForgottenError, OvertakenError, StreamingError, TopicShapeError
+from worker.relay.rebuild import ForeignSlotError, StreamingError
 from worker.relay.relay import run
-from worker.relay.slot import OutboxNotEmptyError, make_slot
-from worker.relay.watermark import WatermarkError
-from worker.topics import WATERMARK_TOPIC, topic_specs
+from worker.relay.slot import OutboxNotEmptyError, SlotUnusableError, make_slot
+from worker.relay.survey import Findings, ForgottenError, OvertakenError, TopicShapeError
+from worker.relay.watermark import Watermark, WatermarkError
+from worker.topics import PARTITIONS, WATERMARK_TOPIC, facts_topic, topic_specs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.settings import Settings
 
 NAMES = [f"slo-{number}" for number in range(20)]
 COMMAND = "run sre-domain relay rebuild"
+ANOTHER_FACT = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, key, partition, tenant_id, aggregate_version, ce_time,
+                        subject, correlation_id, causation_id)
+    SELECT gen_random_uuid(), 'alert', 'a', 'sre.core.v1.AlertFired', '', %s, '', 0, 'acme', 1, '2026-03-02T12:00:00.000000Z', 'a', 'c', 'i'
+"""
 SLO = """{
     "tenant_id": "acme", "slo_id": "", "version": 1, "created_at": "2026-03-02", "updated_at": "2026-03-02", "name": "n",
     "description": "", "owner": "o", "scope": "s", "target": 99, "window": "30d", "sli_good": "g", "sli_total": "t",
@@ -191,14 +204,77 @@ def test_facts_committed_during_a_rebuild_come_by_the_slot(settings: Settings) -
     goes_on(settings, facts)
 
 
-def test_lost_topics_are_noticed_and_filled(settings: Settings) -> None:
+def test_a_slot_whose_wal_was_removed_is_made_anew(kafka: str, topics: tuple[str, ...], tmp_path: Path) -> None:  # noqa: ARG001 - empty
+    with running_postgres(tmp_path) as server:
+        migrate(server.dsn)
+        settings = settings_for(kafka, server.dsn)
+        make_slot(settings.relay_dsn, settings.relay_slot)
+        facts = publish(settings, facts_of(NAMES, [1, 2]))
+        facts += commit(settings, facts_of(NAMES, [3, 4]))
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+            connection.execute("SELECT pg_reload_conf()")
+            for _ in range(3):
+                connection.execute("SELECT pg_switch_wal()")
+                connection.execute("SELECT pg_logical_emit_message(true, 'test', 'into the next segment')")
+            connection.execute("CHECKPOINT")
+            status = "SELECT wal_status FROM pg_replication_slots"
+            wait_until(lambda: connection.execute(status).fetchone() == ("lost",), "the slot is lost")
+            with pytest.raises(SlotUnusableError, match=COMMAND):
+                run(settings, Event())
+            connection.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+            connection.execute("SELECT pg_reload_conf()")
+        found = rebuild(settings)
+        assert (found.missing, found.reasons) == ({FACTS: 40}, (f"slot {settings.relay_slot} is lost",))
+        goes_on(settings, facts)
+
+
+def test_one_lost_topic_of_several_is_noticed_and_filled(settings: Settings) -> None:
+    with psycopg.connect(settings.relay_dsn) as connection:
+        connection.execute(ANOTHER_FACT, [facts_topic("alert")])
     facts = publish(settings, facts_of(NAMES, [1, 2]))
     facts += commit(settings, facts_of(NAMES, [3]))
     lose_topics(settings, FACTS)
+    with pytest.raises(TopicsLostError, match=f"since slot {settings.relay_slot} published: {FACTS}; .*{COMMAND}"):
+        run(settings, Event())
+    found = rebuild(settings)
+    assert (found.missing, found.records, found.reasons) == ({FACTS: 60}, 1, (f"{FACTS} was made anew",))
+    assert rebuild(settings).nothing_to_do
+    goes_on(settings, facts)
+
+
+def test_a_topic_that_was_made_anew_and_held_nothing_takes_a_rebuild_to_go_on(settings: Settings) -> None:
+    facts, lost = publish(settings, facts_of(NAMES, [1])), facts_topic("alert")
+    lose_topics(settings, lost)
+    with pytest.raises(TopicsLostError, match=f"published: {lost}; "):
+        run(settings, Event())
+    found = rebuild(settings)
+    assert (found.missing, found.reasons) == ({}, (f"{lost} was made anew",))
+    goes_on(settings, facts)
+
+
+def test_topics_that_lost_all_are_noticed_by_a_watermark_without_ids(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before_ids:
+        before_ids.setattr(relaying, "Watermark", lambda timeline, lsn, _topics: Watermark(timeline, lsn))
+        facts = publish(settings, facts_of(NAMES, [1, 2]))
+    lose_topics(settings, FACTS)
     with pytest.raises(TopicsLostError, match=f"no topic holds anything: {COMMAND}"):
         run(settings, Event())
-    assert rebuild(settings).missing == {FACTS: 60}
+    assert rebuild(settings).missing == {FACTS: 40}
     goes_on(settings, facts)
+
+
+def test_topics_whose_records_were_all_removed_are_not_lost(settings: Settings) -> None:
+    """As when rejections are all that was ever published, and have left their topic after its retention."""
+    publish(settings, facts_of(NAMES, [1]))
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    removed = admin.delete_records([TopicPartition(FACTS, number, OFFSET_END) for number in range(PARTITIONS)])
+    for future in removed.values():
+        future.result(20)
+    with relay_in_thread(settings):
+        wait_until_streaming(settings)
+        new = commit(settings, facts_of(NAMES, [2]))
+        wait_for_facts(settings.kafka_bootstrap_servers, new)
 
 
 def test_a_kafka_that_lost_everything_is_noticed_and_filled(settings: Settings) -> None:
@@ -243,6 +319,28 @@ def test_a_rebuild_refuses_while_a_relay_streams(settings: Settings) -> None:
             rebuild(settings)
         with pytest.raises(StreamingError):
             rebuild(settings, dry_run=True)
+
+
+def test_a_relay_that_starts_when_the_rebuild_has_looked_is_shut_out_and_nothing_is_lost(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = publish(settings, facts_of(NAMES, [1, 2]))
+    honest = rebuilding._refuse_while_streaming
+    with relay_process(settings, tmp_path) as relay:
+        wait_until_streaming(settings)
+        relay.process.send_signal(signal.SIGSTOP)
+        facts += commit(settings, facts_of(NAMES, [3]))
+
+        def looked_before(found: Mapping[str, Any] | None, slot: str) -> None:
+            honest(None if found is None else {**found, "active": False}, slot)
+
+        monkeypatch.setattr(rebuilding, "_refuse_while_streaming", looked_before)
+        with pytest.raises(StreamingError, match="stop every relay"):
+            rebuild(settings)
+        assert len(read_facts(settings.kafka_bootstrap_servers)) == 40
+        relay.process.send_signal(signal.SIGCONT)
+        wait_for_facts(settings.kafka_bootstrap_servers, facts)
+    goes_on(settings, facts)
 
 
 def test_a_slot_of_another_kind_is_left_alone(settings: Settings) -> None:

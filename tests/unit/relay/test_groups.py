@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 OUTBOX = 1
+TOPICS = {"facts": "eZIY1GpmSGqhKgyU03pfCw"}
 
 
 @dataclass
@@ -58,6 +59,9 @@ class Publisher:
     def publish(self, record: Record) -> None:
         self.log.append(record.value.decode())
 
+    def check_connection(self) -> None:
+        """It holds."""
+
     def commit(self, _key: bytes, watermark: bytes) -> None:
         self.log.append(("commit", decode(watermark)))
 
@@ -73,7 +77,7 @@ class Scene:
 
     def link(self, waiting: Waiting) -> Link:
         stream, publisher = Stream(self.arrivals, self.stop, self.log), Publisher(self.log)
-        return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, {OUTBOX: make_record})
+        return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, TOPICS, {OUTBOX: make_record})
 
     def play(self) -> list[object]:
         with closing(Waiting(self.stop, RelayStatus())) as waiting:
@@ -103,7 +107,7 @@ def transaction(end_lsn: int, *facts: str) -> list[bytes | Keepalive]:
 
 
 def committed(lsn: int) -> list[object]:
-    return [("commit", Watermark(7, lsn)), ("confirm", lsn)]
+    return [("commit", Watermark(7, lsn, TOPICS)), ("confirm", lsn)]
 
 
 def test_a_transaction_is_committed_with_its_end_as_watermark_and_confirmed_after_that() -> None:

@@ -10,9 +10,13 @@ KEY = b"7412/sre/sre_outbox"
 
 
 def test_a_watermark_survives_the_way() -> None:
-    watermark = Watermark(timeline=3, lsn=0x16_B374D848)
+    watermark = Watermark(timeline=3, lsn=0x16_B374D848, topics={"sre.slo.facts.v1": "eZIY1GpmSGqhKgyU03pfCw"})
     assert decode(encode(watermark)) == watermark
-    assert encode(watermark) == b'{"timeline": 3, "lsn": "16/B374D848"}'
+    assert encode(watermark) == b'{"timeline": 3, "lsn": "16/B374D848", "topics": {"sre.slo.facts.v1": "eZIY1GpmSGqhKgyU03pfCw"}}'
+
+
+def test_a_watermark_from_before_topics_had_ids_is_read() -> None:
+    assert decode(b'{"timeline": 3, "lsn": "16/B374D848"}') == Watermark(timeline=3, lsn=0x16_B374D848)
 
 
 @pytest.mark.parametrize(("text", "lsn"), [("0/0", 0), ("16/B374D848", 0x16_B374D848), ("FFFFFFFF/FFFFFFFF", 2**64 - 1)])
