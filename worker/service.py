@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import faust
 import uvloop
+from aiokafka.errors import KafkaConnectionError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
 from worker.agents import EXIT_SOFTWARE
@@ -25,6 +26,7 @@ from worker.app import build_worker
 from worker.condition import Condition
 from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, what_is_due
 from worker.domain.aggregate import AGGREGATES
+from worker.errors import WorkerError
 from worker.health import serve_health
 from worker.postgres.maintenance_timer import keep_maintained
 from worker.signs import Signs
@@ -40,6 +42,11 @@ if TYPE_CHECKING:
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _STOP_SECONDS: Final = 10.0  # Kubernetes kills after 30
 _DRAIN_SECONDS: Final = 6.0
+
+
+class StartInterruptedError(WorkerError):
+    """Kafka was there, and went away before the worker had a place in its group. The next start waits for it."""
+
 
 Watching = Callable[[faust.App], AbstractContextManager[object]]
 
@@ -155,7 +162,10 @@ async def _run_until(app: faust.App, asked: asyncio.Event) -> None:
     starting = asyncio.create_task(app.start())
     await asyncio.wait({asking, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
-        starting.result()
+        try:
+            starting.result()
+        except KafkaConnectionError as error:
+            raise StartInterruptedError(f"Kafka went away while the worker began: {error}; start it again") from error
         _LOG.info("taking intents")
         ending = asyncio.create_task(app.wait_until_stopped())
         await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from tests.faults.workload import workload
 from tests.support.kafka import require_java_and_maven
 from tests.support.probes import ask, committed, listen_somewhere, members
-from tests.support.system import System, running_system, wait_until
+from tests.support.system import SESSION_TIMEOUT_SECONDS, System, running_system, wait_until
 from worker.devstack.apache_kafka import running_kafka, start_kafka, stop_kafka
 from worker.devstack.postgres import running_postgres, start_postgres, stop_postgres
 from worker.domain.aggregate import AGGREGATES
@@ -38,15 +38,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 STOP_SECONDS = 15  # the worker gives itself ten
-SESSION_SECONDS = 3.0  # shorter than what a killed worker's successor should be waited for
-MAX_RSS_BYTES = 512 * 2**20  # without its limits the worker took 870 MiB of many small intents, and 2,200 of large ones
 MAX_QUEUED_BYTES = 20 * 2**20
 
 
 @pytest.fixture
 def system(kafka: str, database: str, topics: tuple[str, ...], tmp_path: Path) -> Iterator[System]:  # noqa: ARG001 - made, then used by name
     with running_system(kafka, database, tmp_path) as running:
-        running.settings = running.settings.model_copy(update={"session_timeout_seconds": SESSION_SECONDS})
         yield running
 
 
@@ -70,7 +67,6 @@ def own_system(kafka_server: KafkaBroker, postgres_server: PostgresServer, tmp_p
     logs = tmp_path / "logs"
     logs.mkdir()
     with running_system(kafka_server.bootstrap_servers, postgres_server.dsn, logs) as running:
-        running.settings = running.settings.model_copy(update={"session_timeout_seconds": SESSION_SECONDS})
         yield running
 
 
@@ -153,7 +149,7 @@ def test_a_stopped_worker_has_committed_what_it_decided_and_hands_its_partitions
     asked = time.monotonic()
     stopped.terminate()
     wait_until(lambda: len(members(system.settings)) == 1, 30, system.logs)
-    assert time.monotonic() - asked < SESSION_SECONDS
+    assert time.monotonic() - asked < SESSION_TIMEOUT_SECONDS
     assert stopped.wait(STOP_SECONDS) == 0
     system.wait_for_outcomes(outcomes)
     other.terminate()
@@ -342,8 +338,9 @@ def kill_postgres(server: PostgresServer) -> None:
     psutil.wait_procs(family[1:], timeout=10)
 
 
-@pytest.mark.parametrize(("count", "value_bytes"), [(100_000, 200), (400, 1_000_000)], ids=["many", "large"])
-def test_memory_is_bounded_whatever_the_lag(system: System, count: int, value_bytes: int) -> None:
+@pytest.mark.parametrize(("count", "value_bytes", "mebibytes"), [(100_000, 200, 176), (400, 1_000_000, 260)], ids=["many", "large"])
+def test_memory_is_bounded_whatever_the_lag(system: System, count: int, value_bytes: int, mebibytes: int) -> None:
+    """Measured, of many: 158, 190 with no limit for what is polled. Of large: 225, 285 with none for batches, 493 with none for fetches."""
     producer = Producer({"bootstrap.servers": system.settings.kafka_bootstrap_servers, "message.max.bytes": 2_000_000})
     value = os.urandom(value_bytes)
     for number in range(count):
@@ -361,4 +358,4 @@ def test_memory_is_bounded_whatever_the_lag(system: System, count: int, value_by
         return sum(positions(system).values()) >= count
 
     wait_until(decided, 240, lambda: f"{sum(positions(system).values())} of {count} are decided {system.logs()}")
-    assert peak < MAX_RSS_BYTES, f"{peak >> 20} MiB"
+    assert peak >> 20 < mebibytes

@@ -53,8 +53,8 @@ def members(settings: Settings) -> list[int]:
     """How many partitions each member of the consumer group has; nobody while it rebalances."""
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
     try:
-        group = admin.describe_consumer_groups([settings.consumer_group])[settings.consumer_group].result()
-    except KafkaException:  # the coordinator is only just there
+        group = admin.describe_consumer_groups([settings.consumer_group], request_timeout=2)[settings.consumer_group].result()
+    except KafkaException:  # the coordinator is only just there; librdkafka waits for it as long as it may
         return []
     return sorted(len(member.assignment.topic_partitions) for member in group.members) if group.state.name == "STABLE" else []
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
 from worker.relay.hanging import end_hanging
-from worker.relay.lost_topics import refuse_lost_topics, topic_ids
+from worker.relay.lost_topics import TopicsLostError, refuse_lost_topics, topic_ids
 from worker.relay.pgoutput import Begin, Commit, Insert, Relation, decode
 from worker.relay.publisher import Publisher
 from worker.relay.rebuild import settle
@@ -22,7 +22,7 @@ from worker.relay.replication import Keepalive, format_lsn, identity_of
 from worker.relay.slot import holds_slot, take_slot
 from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
-from worker.relay.watermark import Watermark, encode, is_in_doubt, key_of, published_up_to, read_committed
+from worker.relay.watermark import Watermark, WatermarkError, encode, is_in_doubt, key_of, published_up_to, read_committed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,27 +126,44 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
         waiting.doing(stream.keep_informed),
     ):
         publisher.fence()
-        identity = waiting.for_call(lambda: identity_of(dsn))
-        key = key_of(identity, slot)
-        end_hanging(kafka, publisher, waiting, key, identity.timeline)
-        committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
-        if is_in_doubt(committed, key):
-            settle(settings, publisher, waiting)
-            identity = waiting.for_call(lambda: identity_of(dsn))
-            committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
-        published_lsn = published_up_to(committed, identity, slot)
-        topics = waiting.for_call(lambda: topic_ids(kafka))
-        waiting.for_call(lambda: refuse_lost_topics(kafka, dsn, slot, key, committed, topics))
-        stream.confirm(published_lsn)
-        waiting.status.enter("active")
         try:
-            yield from relay_groups(Link(waiting, stream, publisher, key, identity.timeline, published_lsn, topics))
+            link = begin(settings, waiting, stream, publisher)
+            waiting.status.enter("active")
+            yield from relay_groups(link)
         except KafkaException as error:
             if _is_fenced(error) and publisher.outlived_transaction():
                 raise PlaceLostError(f"Kafka ended a transaction that was open for longer than {timeout_seconds:g} s") from error
             if _is_fenced(error) and not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):
                 raise PlaceLostError(f"PostgreSQL gave slot {slot} to another relay, which has fenced this one") from error
             raise
+        except (WatermarkError, TopicsLostError) as error:
+            # Nobody is kept from reading: what looks like a loss may be the work of a successor.
+            if not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):
+                raise PlaceLostError(f"PostgreSQL gave slot {slot} to another relay while this one began") from error
+            raise
+
+
+def begin(settings: Settings, waiting: Waiting, stream: ReplicationStream, publisher: Publisher) -> Link:
+    """Find out how far the facts in Kafka reach, and have it so that one LSN says it.
+
+    Raises WatermarkError and TopicsLostError where facts may be missing, the errors of a survey, psycopg.Error, KafkaException and
+    StoppedError.
+    """
+    dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
+    kafka = librdkafka_config(settings) | {"log_level": 0}
+    identity = waiting.for_call(lambda: identity_of(dsn))
+    key = key_of(identity, slot)
+    end_hanging(kafka, publisher, waiting, key, identity.timeline)
+    committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
+    if is_in_doubt(committed, key):
+        settle(settings, publisher, waiting)
+        committed = waiting.for_call(lambda: read_committed(kafka, key, timeout_seconds))
+    identity = waiting.for_call(lambda: identity_of(dsn))  # younger than the watermark
+    published_lsn = published_up_to(committed, identity, slot)
+    topics = waiting.for_call(lambda: topic_ids(kafka))
+    waiting.for_call(lambda: refuse_lost_topics(kafka, dsn, slot, key, committed, topics))
+    stream.confirm(published_lsn)
+    return Link(waiting, stream, publisher, key, identity.timeline, published_lsn, topics)
 
 
 def relay_groups(link: Link) -> Iterator[int]:

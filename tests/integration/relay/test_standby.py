@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import psycopg
@@ -31,7 +31,9 @@ from tests.integration.relay.harness import (
     wait_until,
 )
 from tests.support.probes import Answer, ask, listen_somewhere
+from worker.relay import watermark
 from worker.relay.publisher import Publisher
+from worker.relay.replication import ReplicationStream
 from worker.relay.slot import make_slot
 
 if TYPE_CHECKING:
@@ -209,3 +211,33 @@ def test_probes_are_told_who_streams_who_stands_by_and_what_is_waited_for(
             assert active.stop() == 0
             wait_until(lambda: ask(second, "/readyz") == Answer(200, "active"), "the second relay streams")
             assert ask(first, "/livez") == Answer(0)
+
+
+def test_what_a_successor_published_meanwhile_is_no_loss_to_a_relay_that_began(
+    kafka: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a relay that is paused at its start: its place is gone, and it reads what the other one wrote."""
+    facts = facts_of("abc", range(1, 4))
+    read, paused = watermark.read_committed, list[int]()
+
+    def read_late(*given: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - handed on
+        if paused:
+            return read(*given)
+        paused.append(1)
+        early = read(*given)
+        monkeypatch.setattr(ReplicationStream, "_send_status", lambda _self: None)  # so soon it does not hear of it
+        with psycopg.connect(settings.relay_dsn) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [settings.relay_slot]
+            )
+        with relay_process(settings, tmp_path) as successor:
+            insert(settings, facts)
+            wait_until(lambda: len(read_facts(kafka)) == len(facts), "the successor publishes")
+            assert successor.stop() == 0
+        return early  # none yet, although there are records by now
+
+    monkeypatch.setattr("worker.relay.relay.read_committed", read_late)
+    with relay_in_thread(settings):
+        wait_for_facts(kafka, facts)
+        insert(settings, facts_of("abc", [4]))
+        wait_for_facts(kafka, facts + facts_of("abc", [4]))
