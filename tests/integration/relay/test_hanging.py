@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.integration.relay.harness import facts_of, insert_facts, read_facts, relay_in_thread, settings_for, wait_for_facts, wait_until
-from tests.integration.relay.test_outages import inserting, own_kafka
+from tests.integration.relay.test_outages import inserting
 from worker.devstack.apache_kafka import KafkaBroker, start_kafka
 from worker.kafka_config import librdkafka_config
 from worker.relay import hanging, rebuild
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from tests.integration.relay.harness import Fact
     from worker.settings import Settings
-
-__all__ = ["own_kafka"]
 
 OPEN = [(facts_topic("slo"), partition) for partition in range(PARTITIONS)] + [(WATERMARK_TOPIC, 0)]
 FIRST, SECOND, THIRD = facts_of("abcdef", range(1, 40)), facts_of("abcdef", range(40, 80)), facts_of("abcdef", range(80, 90))

@@ -12,7 +12,6 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer
@@ -32,13 +31,10 @@ from tests.integration.relay.harness import (
     wait_until_confirmed,
     wait_until_streaming,
 )
-from tests.support.kafka import empty_topics
 from worker.devstack.apache_kafka import KafkaBroker, restart_kafka, start_kafka, stop_kafka
 from worker.devstack.postgres import PostgresServer, restart_postgres, start_postgres, stop_postgres
-from worker.postgres.migrate import migrate
 from worker.relay.relay import RelayRefusedError, run
 from worker.relay.slot import SlotUnusableError, make_slot
-from worker.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,30 +51,6 @@ def settings(kafka: str, database: str, topics: tuple[str, ...]) -> Settings:  #
     made = settings_for(kafka, database)
     make_slot(made.relay_dsn, made.relay_slot)
     return made
-
-
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A migrated server of the test's own; the test may stop it and start it again."""
-    server = start_postgres(tmp_path / "postgres")
-    migrate(server.dsn)
-    yield server
-    for process in psutil.Process().children():
-        if process.name() == "postgres" and process.cwd().startswith(str(tmp_path)):
-            process.send_signal(signal.SIGQUIT)
-            process.wait(10)
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
-    """A broker of the test's own, with empty topics; the test may stop it and start it again."""
-    broker = start_kafka(tmp_path / "kafka")
-    empty_topics(broker.bootstrap_servers, topic_specs(("slo",)))
-    yield broker
-    for process in psutil.Process().children():
-        if str(tmp_path) in " ".join(process.cmdline()):
-            process.kill()
-            process.wait(10)
 
 
 @contextmanager
