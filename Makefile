@@ -25,7 +25,7 @@ dev: .venv/installed ## The embedded stack, until Ctrl-C
 	$(BIN)/sre-domain dev
 
 test: .venv/installed ## All tests, on a real PostgreSQL and a real Apache Kafka
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: .venv/installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

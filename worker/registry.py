@@ -5,9 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
 if TYPE_CHECKING:
     from worker.codec import WriterOfId
 
@@ -21,6 +18,9 @@ class RegistryAwayError(OSError):
 
 def writer_of_id(url: str) -> WriterOfId:
     """Look-ups that are kept, since an id never changes its schema; KeyError for an unknown id, RegistryAwayError for no answer."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - a third of every command's start, and few have a registry
+    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
+
     client = SchemaRegistryClient({"url": url, "timeout": _TIMEOUT_SECONDS, "max.retries": 1})
 
     @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ def system(kafka: str, database: str, topics: tuple[str, ...], tmp_path: Path) -
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("run", range(CRASH_RUNS))
 def test_crash_of_worker_and_relay_twice_each_loses_and_doubles_nothing(system: System, run: int) -> None:  # noqa: ARG001 - a number
-    records, outcomes = workload(20_000)
+    records, outcomes = workload(12_000)
     publishing = threading.Thread(target=system.publish, args=(records,))
     publishing.start()
     running = {name: system.start(name) for name in ("worker", "relay")}

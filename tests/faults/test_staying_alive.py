@@ -86,7 +86,8 @@ def test_a_worker_that_stands_still_ends_and_its_successor_goes_on(system: Syste
     wait_for_state(port, "active", system)
     assert ask(port, "/livez").status == 200
     records, outcomes = workload(200)
-    system.publish(records)
+    for start in range(0, len(records), 20):  # so that there is more to fetch, wherever it stands
+        system.publish(records[start : start + 20])
     wait_until(lambda: ask(port, "/readyz").status == 503, 30, lambda: f"{ask(port, '/readyz')}{system.logs()}")
     if where in ("event loop", "consumer thread"):
         wait_until(lambda: ask(port, "/livez").status == 503, 30, system.logs)
