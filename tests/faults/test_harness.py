@@ -14,16 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from pydantic import SecretStr
 
 from tests.faults.harness.acknowledged import Acknowledged, Comparison, Unplaced, fingerprint
+from tests.faults.harness.checker import _outcomes_of_what_lies_at
 from tests.faults.harness.intents import publications
 from tests.faults.harness.proxy import Mode, RunningProxy, Way, running_proxy
 from tests.faults.harness.schedule import Kind, schedule
 from tests.faults.harness.watcher import Trail, Versions
 from tests.support.kafka import require_java_and_maven
+from tests.support.records import CODEC, create
+from worker.client import Intent, publish, to_outgoing
 from worker.devstack.processes import LOOPBACK, free_port
 from worker.envelope import Record
+from worker.partitioner import partition_of
+from worker.settings import Settings
+from worker.topic_admin import partition_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +83,22 @@ def test_what_lies_in_a_topic_is_held_against_what_was_acknowledged() -> None:
         "client: a[0]@2 is not what was acknowledged there",
         "client: acknowledged, and not in its topic: a[0]@5",
     ]
+
+
+def test_an_outcome_at_an_unknown_copy_counts_for_the_place_that_is_known(kafka: str, database: str, topics: tuple[str, ...]) -> None:
+    assert topics
+    settings = Settings(kafka_bootstrap_servers=kafka, database_url=SecretStr(database))
+    one, other = (to_outgoing(Intent("CreateSLORequested", "acme", "a", create(), "/tests", name), CODEC) for name in ("one", "other"))
+    publish(settings, [one, one, other])
+    lies = partition_of(one.key, partition_counts(settings, [one.topic])[one.topic])
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            'INSERT INTO inbox (tenant_id, intent_key, intent_id, ce_time, content_hash, topic, partition, "offset", outcome)'
+            " VALUES ('acme', gen_random_uuid(), 'one', now(), '', %s, %s, 0, 'no_change')",
+            [one.topic, lies],
+        )
+    found = [_outcomes_of_what_lies_at(settings, one.topic, lies, offset) for offset in (0, 1, 2)]
+    assert found == [1, 1, 0]
 
 
 def test_a_gap_and_a_double_of_a_version_are_seen_as_they_come() -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from confluent_kafka import Consumer, TopicPartition
 from psycopg.sql import SQL, Literal
 
 from tests.faults.harness.acknowledged import Comparison
@@ -22,6 +23,7 @@ from worker.client import read_committed
 from worker.domain.aggregate import AGGREGATES
 from worker.envelope import salvage
 from worker.evidence import outgoing_topics, to_record
+from worker.kafka_config import librdkafka_config
 from worker.topic_admin import partition_counts
 from worker.topics import intents_topic
 
@@ -145,11 +147,25 @@ def _check_outcomes(settings: Settings, acknowledged: Acknowledged, verdict: Ver
             intent = copies.get((topic, partition, offset))
             due = own if intent is None else outcomes_of[intent]
             if due == 0:
+                due = _outcomes_of_what_lies_at(settings, topic, partition, offset)
+            if due == 0:
                 verdict.losses += 1
                 verdict.breaches.append(f"1: no outcome for what was acknowledged at {topic}[{partition}]@{offset}")
             elif due > 1:
                 verdict.doubles += 1
                 verdict.breaches.append(f"1: {due} outcomes for what was acknowledged at {topic}[{partition}]@{offset}")
+
+
+def _outcomes_of_what_lies_at(settings: Settings, topic: str, partition: int, offset: int) -> int:
+    """Of the record's intent, wherever they are: a client that lost its connection may have appended a copy, at a place it never knew."""
+    config = {**librdkafka_config(settings), "group.id": "checker", "enable.auto.commit": False, "auto.offset.reset": "error"}
+    with closing(Consumer(config)) as consumer, psycopg.connect(settings.writer_dsn) as connection:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        message = consumer.poll(20)
+        if message is None or message.error() is not None or message.offset() != offset:
+            return 0
+        saved = salvage(to_record(message))
+        return connection.execute("SELECT FROM inbox WHERE tenant_id = %s AND intent_id = %s", [saved.tenant_id, saved.intent_id]).rowcount
 
 
 def _outbox_ids(settings: Settings, sorter: Sorter) -> dict[str, bytearray]:
