@@ -11,15 +11,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import IsolationLevel
+from confluent_kafka.admin import AdminClient
 
-from worker.relay.published import once_led, partitions_of_topics
+from worker.relay.published import LATEST, offsets, partitions_of_topics
 from worker.relay.watermark import Watermark, encode
 from worker.topics import WATERMARK_TOPIC
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from worker.relay.publisher import Publisher
     from worker.relay.waiting import Waiting
@@ -57,24 +57,18 @@ def hanging_partitions(config: Mapping[str, Any], waiting: Waiting) -> list[Plac
     while still and time.monotonic() < deadline:
         waiting.for_seconds(_LOOK_AGAIN_SECONDS)
         waiting.turn()
-        now = waiting.for_call(lambda: _open_from(admin, [TopicPartition(*place) for place in still]))  # noqa: B023 - called in this turn
+        now = waiting.for_call(lambda: _open_from(admin, still))  # noqa: B023 - called in this turn
         still = {place: offset for place, offset in still.items() if now.get(place) == offset}
     return sorted(still)
 
 
-def _places(config: Mapping[str, Any]) -> list[TopicPartition]:
+def _places(config: Mapping[str, Any]) -> list[Place]:
     topics = {**partitions_of_topics(config, _TIMEOUT_SECONDS), WATERMARK_TOPIC: 1}
-    return [TopicPartition(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
+    return [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
 
 
-def _open_from(admin: AdminClient, places: list[TopicPartition]) -> dict[Place, int]:
+def _open_from(admin: AdminClient, places: Collection[Place]) -> dict[Place, int]:
     """Where the first open transaction of each partition begins that has one."""
-    stable = once_led(lambda: _ends(admin, places, IsolationLevel.READ_COMMITTED))
-    ends = once_led(lambda: _ends(admin, places, IsolationLevel.READ_UNCOMMITTED))
+    stable = offsets(admin, places, LATEST, IsolationLevel.READ_COMMITTED, _TIMEOUT_SECONDS)
+    ends = offsets(admin, places, LATEST, IsolationLevel.READ_UNCOMMITTED, _TIMEOUT_SECONDS)
     return {place: offset for place, offset in stable.items() if offset < ends[place]}
-
-
-def _ends(admin: AdminClient, places: list[TopicPartition], level: IsolationLevel) -> dict[Place, int]:
-    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    found = admin.list_offsets(dict.fromkeys(places, latest), isolation_level=level, request_timeout=_TIMEOUT_SECONDS)
-    return {(place.topic, place.partition): found[place].result().offset for place in places}

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from worker.topics import REJECTED_TOPIC, facts_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -30,6 +30,7 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "queued.min.messages": 2_000,
     "fetch.message.max.bytes": 256 * 1024,
 }
+LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _A_TURN: Final = 1_000
 _NOT_LED: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _LEADER_SECONDS: Final = 20.0
@@ -85,20 +86,28 @@ def ranges(config: Mapping[str, Any], topics: Mapping[str, int], timeout_seconds
     Raises KafkaException.
     """
     admin = AdminClient(dict(config))
-    places = [TopicPartition(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
-
-    def offsets(of: OffsetSpec) -> list[int]:
-        wanted = dict.fromkeys(places, of)
-        found = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_seconds)
-        return [found[place].result().offset for place in places]
-
-    if not places:
-        return []
+    places = [(topic, number) for topic, partitions in topics.items() for number in range(partitions)]
     first: OffsetSpec = OffsetSpec.earliest() if since_ms is None else OffsetSpec.for_timestamp(since_ms)  # type: ignore[no-untyped-call]
-    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    found = zip(places, once_led(lambda: offsets(first)), once_led(lambda: offsets(latest)), strict=True)
+    starts = offsets(admin, places, first, IsolationLevel.READ_UNCOMMITTED, timeout_seconds)
+    ends = offsets(admin, places, LATEST, IsolationLevel.READ_UNCOMMITTED, timeout_seconds)
     # -1: no record is so young.
-    return [Range(place.topic, place.partition, start, end) for place, start, end in found if 0 <= start < end]
+    return [Range(*place, start, ends[place]) for place, start in starts.items() if 0 <= start < ends[place]]
+
+
+def offsets(
+    admin: AdminClient, places: Collection[tuple[str, int]], of: OffsetSpec, level: IsolationLevel, timeout_seconds: float
+) -> dict[tuple[str, int], int]:
+    """By topic and partition. Raises KafkaException."""
+    if not places:
+        return {}
+    wanted = {TopicPartition(*place): of for place in places}
+    found = once_led(lambda: [each.result() for each in _asked(admin, wanted, level, timeout_seconds)])
+    return {place: info.offset for place, info in zip(places, found, strict=True)}
+
+
+def _asked(admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec], level: IsolationLevel, timeout_seconds: float) -> list[Any]:
+    futures = admin.list_offsets(dict(wanted), isolation_level=level, request_timeout=timeout_seconds)
+    return [futures[place] for place in wanted]
 
 
 def read(config: Mapping[str, Any], wanted: Sequence[Range], timeout_seconds: float) -> Iterator[tuple[list[Message], int]]:
