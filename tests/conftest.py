@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from tests.support.kafka import container_kafka, docker_answers, empty_topics, require_java_and_maven
-from worker.devstack.apache_kafka import start_kafka, stop_kafka
+from worker.devstack.apache_kafka import running_kafka, start_kafka, stop_kafka
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate
@@ -27,6 +27,9 @@ from worker.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from worker.devstack.apache_kafka import KafkaBroker
+    from worker.devstack.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +89,19 @@ def topics(kafka: str) -> tuple[str, ...]:
     specs = topic_specs(tuple(AGGREGATES))
     empty_topics(kafka, specs)
     return tuple(spec.name for spec in specs)
+
+
+@pytest.fixture
+def kafka_server(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker of the test's own, which it may stop and start again."""
+    require_java_and_maven()
+    with running_kafka(tmp_path / "kafka") as broker:
+        yield broker
+
+
+@pytest.fixture
+def postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A migrated server of the test's own, which it may stop and start again."""
+    with running_postgres(tmp_path / "postgres") as server:
+        migrate(server.dsn)
+        yield server

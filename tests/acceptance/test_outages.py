@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.workload import workload
-from tests.support.kafka import require_java_and_maven
 from tests.support.system import System, running_system, wait_until
-from worker.devstack.apache_kafka import restart_kafka, running_kafka, start_kafka, stop_kafka
-from worker.devstack.postgres import restart_postgres, running_postgres, start_postgres, stop_postgres
-from worker.postgres.migrate import migrate
+from worker.devstack.apache_kafka import restart_kafka, start_kafka, stop_kafka
+from worker.devstack.postgres import restart_postgres, start_postgres, stop_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,20 +19,6 @@ if TYPE_CHECKING:
     from worker.devstack.postgres import PostgresServer
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def kafka_server(tmp_path: Path) -> Iterator[KafkaBroker]:
-    require_java_and_maven()
-    with running_kafka(tmp_path / "kafka") as broker:
-        yield broker
-
-
-@pytest.fixture
-def postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
-    with running_postgres(tmp_path / "postgres") as server:
-        migrate(server.dsn)
-        yield server
 
 
 @pytest.fixture

@@ -15,13 +15,11 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.faults.workload import workload
-from tests.support.kafka import require_java_and_maven
 from tests.support.probes import ask, committed, listen_somewhere, members
 from tests.support.system import SESSION_TIMEOUT_SECONDS, System, running_system, wait_until
-from worker.devstack.apache_kafka import running_kafka, start_kafka, stop_kafka
-from worker.devstack.postgres import running_postgres, start_postgres, stop_postgres
+from worker.devstack.apache_kafka import start_kafka, stop_kafka
+from worker.devstack.postgres import start_postgres, stop_postgres
 from worker.domain.aggregate import AGGREGATES
-from worker.postgres.migrate import migrate
 from worker.settings import KafkaSettings
 from worker.topic_admin import make_topics
 from worker.topics import topic_specs
@@ -45,20 +43,6 @@ MAX_QUEUED_BYTES = 20 * 2**20
 def system(kafka: str, database: str, topics: tuple[str, ...], tmp_path: Path) -> Iterator[System]:  # noqa: ARG001 - made, then used by name
     with running_system(kafka, database, tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-def kafka_server(tmp_path: Path) -> Iterator[KafkaBroker]:
-    require_java_and_maven()
-    with running_kafka(tmp_path / "kafka") as broker:
-        yield broker
-
-
-@pytest.fixture
-def postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
-    with running_postgres(tmp_path / "postgres") as server:
-        migrate(server.dsn)
-        yield server
 
 
 @pytest.fixture
