@@ -107,4 +107,4 @@ def test_a_server_that_does_not_answer_is_given_up_and_asked_again(database: str
     asyncio.run(and_close())
     assert time.monotonic() - began < 20
     assert list(outcomes(database).values()) == ["facts"]
-    assert seen == ["PostgreSQL did not answer within 0 s"]
+    assert set(seen) == {"PostgreSQL did not answer within 0 s"}  # at each attempt after the first, however many a busy machine needs
