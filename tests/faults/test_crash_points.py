@@ -58,6 +58,7 @@ ANSWERS: Final = {"positions.fetchall", "outcomes.fetchall", "(await inbox.find_
 HARMLESS: Final = {
     "Link",
     "PlaceLostError",
+    "UsurpedError",
     "Watermark",
     "_is_fenced",
     "begin",

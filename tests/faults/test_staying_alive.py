@@ -140,7 +140,7 @@ def test_a_stopped_worker_has_committed_what_it_decided_and_hands_its_partitions
     other.terminate()
     assert other.wait(STOP_SECONDS) == 0
     assert system.count("inbox") == outcomes
-    assert committed(system.settings) == positions(system)
+    assert committed(system.settings) == positions(system), system.logs()
 
 
 def test_a_busy_worker_that_is_stopped_leaves_nothing_decided_that_comes_again(system: System) -> None:
@@ -151,7 +151,7 @@ def test_a_busy_worker_that_is_stopped_leaves_nothing_decided_that_comes_again(s
     worker.terminate()
     assert worker.wait(STOP_SECONDS) == 0
     assert system.count("inbox") < outcomes
-    assert committed(system.settings) == positions(system)
+    assert committed(system.settings) == positions(system), system.logs()
 
 
 def test_a_worker_without_partitions_is_ready_to_take_over(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -42,7 +43,7 @@ class Publisher:
         self._waiting = waiting
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
-        self._begun = 0.0
+        self._begun = math.inf
         complaints, disconnections = list[str](), list[str]()  # not self in the callbacks: no cycle may keep the producer alive
         self._complaints, self._disconnections = complaints, disconnections
 

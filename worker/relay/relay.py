@@ -50,6 +50,10 @@ class PlaceLostError(Exception):
     """The slot, or the transaction in Kafka, is no longer this life's: whatever it had open came to nothing, and a new life may begin."""
 
 
+class UsurpedError(PlaceLostError):
+    """Somebody without the slot fenced this life: once, it may have been a relay that was paused, or a rebuild that came too late."""
+
+
 class Group(NamedTuple):
     """Whole PostgreSQL transactions that share a Kafka transaction, up to the commit at `commit_lsn`.
 
@@ -90,7 +94,7 @@ class Link:
 
 def run(settings: Settings, stop: Event, status: RelayStatus | None = None) -> None:
     """Relay until `stop` is set, waiting out the outages of PostgreSQL and Kafka. Raises WorkerError where going on is unsafe."""
-    failures, told = 0, False
+    failures, told, usurped = 0, False, False
     status = status or RelayStatus()
     with closing(Waiting(stop, status)) as waiting:
         while not stop.is_set():
@@ -102,13 +106,13 @@ def run(settings: Settings, stop: Event, status: RelayStatus | None = None) -> N
             except StoppedError:
                 return
             except (psycopg.Error, KafkaException, PlaceLostError) as error:
-                if _is_final(error):
+                if _is_final(error) or (usurped and isinstance(error, UsurpedError)):
                     raise RelayRefusedError(f"the relay of slot {settings.relay_slot} can't go on: {_one_line(error)}") from error
                 status.enter("waiting", _one_line(error))
                 if not failures:
                     logger.warning("the relay waits: %s", _one_line(error))
                 waiting.for_seconds(PAUSES_SECONDS[min(failures, len(PAUSES_SECONDS) - 1)])
-                failures, told = failures + 1, False
+                failures, told, usurped = failures + 1, False, usurped or isinstance(error, UsurpedError)
 
 
 def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
@@ -131,11 +135,13 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
             waiting.status.enter("active")
             yield from relay_groups(link)
         except KafkaException as error:
-            if _is_fenced(error) and publisher.outlived_transaction():
+            if not _is_fenced(error):
+                raise
+            if publisher.outlived_transaction():
                 raise PlaceLostError(f"Kafka ended a transaction that was open for longer than {timeout_seconds:g} s") from error
-            if _is_fenced(error) and not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):
+            if not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):
                 raise PlaceLostError(f"PostgreSQL gave slot {slot} to another relay, which has fenced this one") from error
-            raise
+            raise UsurpedError(f"somebody without slot {slot} uses its name as transactional.id and has fenced this relay") from error
         except (WatermarkError, TopicsLostError) as error:
             # Nobody is kept from reading: what looks like a loss may be the work of a successor.
             if not waiting.for_call(lambda: holds_slot(dsn, slot, stream)):

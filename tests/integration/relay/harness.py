@@ -229,5 +229,6 @@ def relay_process(settings: Settings, directory: Path) -> Iterator[RelayProcess]
     try:
         yield relay
     finally:
+        sys.stdout.write(relay.log.read_text())  # pytest shows it where the test failed
         if relay.process.poll() is None:
             relay.kill()

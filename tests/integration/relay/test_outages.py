@@ -271,15 +271,26 @@ def test_sigterm_ends_the_process_within_two_seconds(
         assert time.monotonic() - started < 2
 
 
-def test_a_relay_that_is_fenced_ends_with_one_line_and_a_status(kafka: str, settings: Settings, tmp_path: Path) -> None:
-    with relay_process(settings, tmp_path) as process:
-        wait_until(lambda: "relaying" in process.log.read_text(), "the relay streams")
+def test_a_relay_that_is_fenced_once_goes_on_and_ends_the_second_time(kafka: str, settings: Settings, tmp_path: Path) -> None:
+    facts = facts_of("a", [1, 2])
+
+    def insert_behind_a_usurper(fact: Fact) -> None:
         usurper = Producer({"bootstrap.servers": kafka, "transactional.id": settings.relay_slot})
         usurper.init_transactions(30)
         with psycopg.connect(settings.relay_dsn) as connection:
-            insert_facts(connection, facts_of("a", [1]))
+            insert_facts(connection, [fact])
+
+    with relay_process(settings, tmp_path) as process:
+        wait_until(lambda: "relaying" in process.log.read_text(), "the relay streams")
+        with psycopg.connect(settings.relay_dsn) as connection:
+            insert_facts(connection, facts_of("b", [1]))  # so that its last transaction is young
+        wait_for_facts(kafka, facts_of("b", [1]))
+        insert_behind_a_usurper(facts[0])
+        wait_for_facts(kafka, [*facts_of("b", [1]), facts[0]])
+        assert "uses its name as transactional.id" in process.log.read_text()
+        insert_behind_a_usurper(facts[1])
         assert process.process.wait(30) == 1
-        assert process.lines()[-1].startswith(f"sre-domain: the relay of slot {settings.relay_slot} can't go on: Kafka: ")
+        assert process.lines()[-1].startswith(f"sre-domain: the relay of slot {settings.relay_slot} can't go on: somebody without slot ")
 
 
 def test_a_slot_whose_wal_is_gone_is_refused(kafka: str, own_postgres: PostgresServer) -> None:
