@@ -47,6 +47,13 @@ class QuickConsumer(Consumer):
         """Asked for with every message, for the monitor alone."""
         return 0
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit first what was acknowledged: Faust forgets it here, and it would come again to be found decided."""
+        await self.maybe_wait_for_commit_to_finish()
+        while any(self._acked.get(tp) for tp in revoked) and await self.commit():
+            pass  # more may have been acknowledged meanwhile
+        await super().on_partitions_revoked(revoked)
+
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ANN401, ASYNC109 - the overridden signature
         if self._buffered_partitions:
             if not self._get_active_partitions():

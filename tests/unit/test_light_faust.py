@@ -13,7 +13,7 @@ import pytest
 from faust.types import TP
 from mode.utils.locks import Event
 
-from worker.light_faust import QuickConsumer, RawSchema
+from worker.light_faust import QuickConsumer, RawSchema, lighten
 
 
 class Waiter(QuickConsumer):
@@ -123,3 +123,36 @@ def test_an_event_carries_its_message_undecoded() -> None:
     message = SimpleNamespace(key=b"\xff", value=b"\xff", headers=[("a", b"1"), ("a", b"2")], tp=None)
     event = asyncio.run(RawSchema().compile(app)(message, propagate=True))
     assert event.message is message
+
+
+def test_what_was_acknowledged_is_committed_before_faust_forgets_it() -> None:
+    """Also what is acknowledged while that commit is under way."""
+    first, other = TP("sre.slo.intents.v1", 0), TP("sre.slo.intents.v1", 1)
+    committed: list[dict[TP, int]] = []
+
+    async def scenario() -> None:
+        app = faust.App("test", broker="kafka://127.0.0.1:1", store="memory://")
+        lighten(app)
+        consumer: Any = app.consumer
+
+        async def commit(offsets: dict[TP, int]) -> bool:
+            if not committed:
+                consumer._acked[first].append(12)
+            committed.append(offsets)
+            return True
+
+        async def forgotten(_revoked: set[TP]) -> None:
+            committed.append({})
+
+        async def flush() -> None:
+            pass
+
+        app.producer.flush = flush  # type: ignore[method-assign]
+        consumer._commit, consumer._on_partitions_revoked = commit, forgotten
+        consumer.assignment = lambda: {first, other}
+        consumer._acked[first], consumer._acked[other] = [10, 11], []
+        await consumer.on_partitions_revoked({first, other})
+        assert not consumer._acked[first]
+
+    run(scenario)
+    assert committed == [{first: 12}, {first: 13}, {}]
