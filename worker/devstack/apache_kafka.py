@@ -75,7 +75,12 @@ def running_kafka(directory: Path, port: int | None = None) -> Iterator[KafkaBro
 
 
 def start_kafka(
-    directory: Path, port: int | None = None, controller_port: int | None = None, proxied: ProxiedListener | None = None
+    directory: Path,
+    port: int | None = None,
+    controller_port: int | None = None,
+    proxied: ProxiedListener | None = None,
+    *,
+    ready_within_seconds: float = 60,
 ) -> KafkaBroker:
     """Start a broker, with the data that is in the directory or none; without ports, on free ones. Raises DevStackError."""
     directory, port, controller_port = directory.resolve(), port or free_port(), controller_port or free_port()
@@ -89,7 +94,7 @@ def start_kafka(
     if not (data / "meta.properties").exists():
         run("formatting Kafka's storage", [*command, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", properties], log)
     process = launch([*command, "kafka.Kafka", properties], log)
-    wait_until_ready("Apache Kafka", process, lambda: accepts_connections(port), log, seconds=60)
+    wait_until_ready("Apache Kafka", process, lambda: accepts_connections(port), log, seconds=ready_within_seconds)
     return KafkaBroker(directory, port, controller_port, process)
 
 

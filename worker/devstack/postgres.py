@@ -65,7 +65,9 @@ def running_postgres(directory: Path, port: int | None = None) -> Iterator[Postg
         stop_postgres(server)
 
 
-def start_postgres(directory: Path, port: int | None = None, changes: Mapping[str, str] | None = None) -> PostgresServer:
+def start_postgres(
+    directory: Path, port: int | None = None, changes: Mapping[str, str] | None = None, *, ready_within_seconds: float = 60
+) -> PostgresServer:
     """Start a server, with the data that is in the directory or new data; without a port, on a free one. Raises DevStackError.
 
     `changes` are server settings that differ from, or add to, those of the stack.
@@ -84,7 +86,7 @@ def start_postgres(directory: Path, port: int | None = None, changes: Mapping[st
     command = [str(binaries / "postgres"), "-D", _path_inside(data, user), *options]
     process = launch(command, log, death_signal=signal.SIGQUIT, user=user, cwd=data)
     server = PostgresServer(directory, port, process)
-    wait_until_ready("PostgreSQL", process, lambda: _answers(server.dsn), log, seconds=60)
+    wait_until_ready("PostgreSQL", process, lambda: _answers(server.dsn), log, seconds=ready_within_seconds)
     return server
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[3]
 HONEST: Final[Mapping[str, Sequence[str]]] = {"worker": ("-m", "worker"), "relay": ("-m", "worker")}
 _TICK_SECONDS: Final = 0.1
+_RECOVERY_SECONDS: Final = 300.0  # of a server that was killed: it reads again what it may not have written
 _GRACE_SECONDS: Final = 30  # terminationGracePeriodSeconds of a pod
 _TMPFS_POSTGRES: Final = {"max_wal_size": "96MB", "min_wal_size": "80MB", "shared_buffers": "64MB"}
 
@@ -123,7 +124,7 @@ class Cluster:
 
     def start_kafka(self) -> None:
         kafka = self.kafka
-        self.kafka = start_kafka(kafka.directory, kafka.port, kafka.controller_port, self.proxied)
+        self.kafka = start_kafka(kafka.directory, kafka.port, kafka.controller_port, self.proxied, ready_within_seconds=_RECOVERY_SECONDS)
 
     def kill_postgres(self) -> None:
         self.postgres.process.kill()
@@ -133,7 +134,8 @@ class Cluster:
         stop_postgres(self.postgres)
 
     def start_postgres(self) -> None:
-        self.postgres = start_postgres(self.postgres.directory, self.postgres.port, self.postgres_settings)
+        postgres = self.postgres
+        self.postgres = start_postgres(postgres.directory, postgres.port, self.postgres_settings, ready_within_seconds=_RECOVERY_SECONDS)
 
     def _tend(self, member: Member) -> None:
         now = time.monotonic()

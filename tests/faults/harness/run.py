@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.faults.harness.schedule import Fault
 
 _TICK_SECONDS: Final = 0.1
-_HEAL_SECONDS: Final = 120
+_HEAL_SECONDS: Final = 400  # above what a broker may take to recover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
