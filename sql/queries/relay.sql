@@ -18,6 +18,10 @@ SELECT NOT EXISTS (SELECT FROM outbox);
 -- Gives the temporary slot's position to a permanent one: a relay that is killed before this leaves no slot behind.
 SELECT pg_copy_logical_replication_slot(%(temporary_slot)s, %(slot)s, false);
 
+-- slot_may_change --
+-- Whether standbys keep no copy of the slot yet, and nobody streams from it. PostgreSQL 17 and later.
+SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND NOT failover AND NOT active);
+
 -- slot_is_ours --
 SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND active_pid = %(backend_pid)s);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import Error, IsolationLevel, errors
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 STANDBY_SECONDS: Final = 0.2
 _FAILOVER_SINCE: Final = 170_000
+_IN_USE_SECONDS: Final = 1.0
 
 
 class PublicationMissingError(WorkerError):
@@ -109,9 +111,18 @@ def keep_slot(connection: Connection[Any], temporary_slot: str, slot: str) -> No
 
 def let_fail_over(connection: Connection[Any], slot: str) -> None:
     """Let standbys keep a copy of the slot, where PostgreSQL knows how to; not while a relay streams from it, and not one that is lost."""
-    if connection.info.server_version >= _FAILOVER_SINCE:
-        with suppress(errors.ObjectInUse, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported):
+    if connection.info.server_version < _FAILOVER_SINCE:
+        return
+    if connection.execute(statements("relay")["slot_may_change"], {"slot": slot}).fetchone() != (True,):
+        return
+    # A relay may have taken the slot meanwhile, and PostgreSQL waits for as long as it streams.
+    giving_up = Timer(_IN_USE_SECONDS, connection.cancel_safe)
+    giving_up.start()
+    try:
+        with suppress(errors.QueryCanceled, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported):
             connection.execute(f"ALTER_REPLICATION_SLOT {slot} (FAILOVER true)".encode())
+    finally:
+        giving_up.cancel()
 
 
 def _start_or_make(connection: Connection[Any], dsn: str, slot: str) -> ReplicationStream | None:
