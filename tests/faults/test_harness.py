@@ -18,14 +18,16 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from tests.faults.harness import watcher as watching
 from tests.faults.harness.acknowledged import Acknowledged, Comparison, Unplaced, fingerprint
 from tests.faults.harness.checker import _outcomes_of_what_lies_at
 from tests.faults.harness.intents import publications
 from tests.faults.harness.proxy import Mode, RunningProxy, Way, running_proxy
 from tests.faults.harness.schedule import Kind, schedule
-from tests.faults.harness.watcher import Trail, Versions
+from tests.faults.harness.watcher import Trail, Versions, Watcher
 from tests.support.kafka import require_java_and_maven
 from tests.support.records import CODEC, create
+from worker.bus import BusError
 from worker.client import Intent, publish, to_outgoing
 from worker.devstack.processes import LOOPBACK, free_port
 from worker.envelope import Record
@@ -223,3 +225,21 @@ def test_a_short_run_with_faults_loses_doubles_and_breaks_nothing() -> None:
     assert report["acknowledged"] > 3_000
     assert [report[name] for name in ("losses", "doubles", "gaps", "breaches")] == [0, 0, 0, []]
     assert 0 < report["longest_stall_seconds"] < 60
+
+
+def test_a_reader_whose_kafka_is_away_when_it_begins_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that loses it later has ended: what it missed is not to be read twice."""
+    told: list[str] = []
+    seen = Watcher(Settings(kafka_bootstrap_servers="127.0.0.1:1", database_url=SecretStr("postgresql://")), topics=["facts"])
+
+    def read(*_: object, **__: object) -> Iterator[object]:
+        told.append("began")
+        if len(told) == 2:
+            yield from ["first", "second"]
+        raise BusError("Kafka is away")
+
+    monkeypatch.setattr(watching, "read_committed", read)
+    monkeypatch.setattr(watching, "note", lambda trail, _versions, message: trail.note(("facts", 0), len(trail.digests), message))
+    seen.run()
+    assert told == ["began", "began"]
+    assert (seen.trail.count, type(seen.ended_by)) == (2, BusError)

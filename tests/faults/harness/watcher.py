@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
+from worker.bus import BusError
 from worker.client import read_committed
 from worker.evidence import outgoing_topics
 from worker.topics import REJECTED_TOPIC
@@ -80,8 +81,13 @@ class Watcher:
 
     def run(self) -> None:
         try:
-            for message in read_committed(self.settings, self.topics, from_beginning=True, stopped=self.stopping.is_set):
-                self._see(message)
+            while not self.stopping.is_set():
+                try:
+                    for message in read_committed(self.settings, self.topics, from_beginning=True, stopped=self.stopping.is_set):
+                        self._see(message)
+                except BusError:
+                    if self.trail.count:  # else it is what a reader meets whose Kafka is away when it begins
+                        raise
         except BaseException as error:  # noqa: BLE001 - told in the report
             self.ended_by = error
 
