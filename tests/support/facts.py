@@ -23,12 +23,15 @@ RECOVERED = SLOBudgetRecovered(budget=UNTOUCHED)
 
 @contextmanager
 def transaction(kafka: str, *, abort: bool = False) -> Iterator[Producer]:
-    producer = Producer({"bootstrap.servers": kafka, "transactional.id": f"a-relay-{uuid4().hex}"})
+    """Over for every reader when it is left: Kafka answers a commit before it writes the markers, and a new life waits for those."""
+    config = {"bootstrap.servers": kafka, "transactional.id": f"a-relay-{uuid4().hex}"}
+    producer = Producer(config)
     producer.init_transactions()
     producer.begin_transaction()
     yield producer
     producer.flush()
     (producer.abort_transaction if abort else producer.commit_transaction)()
+    Producer(config).init_transactions()
 
 
 def fact_headers(name: str, version: int, aggregate: str = "slo", aggregate_id: str = "checkout") -> dict[str, str]:
