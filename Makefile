@@ -50,5 +50,9 @@ N ?= 20
 crashes: .venv/installed ## The crash tests N times in a row
 	CRASH_RUNS=$(N) $(BIN)/python -m pytest tests/faults -k crash
 
+SECONDS ?= 60
+fuzz: .venv/installed ## Hostile input for every parser, guided by coverage, each for SECONDS=60
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 clean: ## Remove what was built
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,7 @@
 """`make bench`: one table, all in one run on Apache Kafka and PostgreSQL, left in build/bench.json.
 
-Figures are of this machine at this moment; only the ratios travel. Each round runs all three, so that a drift of the machine's speed
-meets them alike, and the table has the median of the rounds.
+Figures are of this machine at this moment; only the ratios travel. Each round runs all contenders, so that a drift of the machine's speed
+meets them alike, and the table has the median of the rounds. All take the same signed intents; one of them requires the signatures.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.workload import SLOS, intents
-from worker.client import publish
+from worker.client import publish_as_is
 from worker.devstack.apache_kafka import KafkaBroker, running_kafka
+from worker.devstack.logins import RELAY, WRITER, login, make_logins
 from worker.devstack.postgres import PostgresServer, running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.kafka_config import librdkafka_config
 from worker.postgres.migrate import migrate
+from worker.postgres.named_sql import statements
+from worker.publishing import signed
 from worker.relay.slot import ensure_slot
 from worker.settings import Settings
+from worker.signatures import Signer
 from worker.topic_admin import make_topics
 from worker.topics import PARTITIONS, TopicSpec, facts_topic, topic_specs
 
@@ -46,6 +50,17 @@ _TEXTBOOK_INTENTS = 2_000
 _GIVE_UP_SECONDS = 300
 
 
+KEY: dict[str, Any] = {
+    "tenant_id": "acme",
+    "principal": "bench",
+    "intents": ["CreateSLORequested", "RecordSLIWindowRequested"],
+    "actor": None,
+    "valid_from": None,
+    "valid_until": None,
+    "days": 1,
+}
+
+
 @dataclass(frozen=True)
 class Machine:
     """What runs for all rounds."""
@@ -53,6 +68,7 @@ class Machine:
     kafka: KafkaBroker
     postgres: PostgresServer
     logs: Path
+    signer: Signer
 
     def environment(self, name: str) -> dict[str, str]:
         """Settings of one contender: a consumer group, a slot and a migrated database of its own."""
@@ -61,12 +77,16 @@ class Machine:
         dsn = make_conninfo(self.postgres.dsn, dbname=name)
         environment = {
             "SRE_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "SRE_DATABASE_URL": dsn,
+            "SRE_DATABASE_URL": login(dsn, WRITER),
+            "SRE_RELAY_DATABASE_URL": login(dsn, RELAY),
             "SRE_CONSUMER_GROUP": name,
             "SRE_RELAY_SLOT": name,
         }
         migrate(dsn)
+        make_logins(dsn)
         ensure_slot(dsn, name)
+        with psycopg.connect(dsn) as connection:
+            connection.execute(statements("keys")["add_key"], KEY | {"public_key": self.signer.public_key})
         return environment
 
     def start(self, arguments: list[str], environment: Mapping[str, str], log: str) -> subprocess.Popen[str]:
@@ -77,16 +97,16 @@ class Machine:
 
 
 def main(windows: int = 40_000, rounds: int = 3, out: Path = Path("build/bench.json")) -> None:
-    """Measure an empty Faust agent, this worker from intent to fact, and the textbook worker."""
+    """Measure an empty Faust agent, this worker from intent to fact, the same with signatures required, and the textbook worker."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sre-bench-")))
         directory.chmod(0o755)
         kafka = stack.enter_context(running_kafka(directory / "kafka"))
         postgres = stack.enter_context(running_postgres(directory / "postgres"))
-        machine = Machine(kafka, postgres, directory)
+        machine = Machine(kafka, postgres, directory, Signer.generate())
         settings = Settings(kafka_bootstrap_servers=kafka.bootstrap_servers, database_url=postgres.dsn)
         make_topics(settings, [*topic_specs(tuple(AGGREGATES)), TopicSpec("bench.textbook.facts")])
-        total = publish(settings, intents(windows))
+        total = publish_as_is(settings, (signed(record, machine.signer) for record in intents(windows)))
         results = [one_round(machine, settings, number, total) for number in range(rounds)]
     figures = summary(results, total)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +117,10 @@ def main(windows: int = 40_000, rounds: int = 3, out: Path = Path("build/bench.j
 def one_round(machine: Machine, settings: Settings, number: int, total: int) -> dict[str, Any]:
     empty = last_line(machine.start(["-m", "bench.empty_faust", str(total)], machine.environment(f"empty_{number}"), "empty.log"))
     ours = end_to_end(machine, settings, machine.environment(f"ours_{number}"), total)
+    required = end_to_end(machine, settings, machine.environment(f"signed_{number}") | {"SRE_SIGNATURES": "require"}, total)
     arguments = ["-m", "bench.textbook", str(_TEXTBOOK_INTENTS)]
     textbook = last_line(machine.start(arguments, machine.environment(f"textbook_{number}"), "textbook.log"))
-    return {"empty": empty, "ours": ours, "textbook": textbook}
+    return {"empty": empty, "ours": ours, "signed": required, "textbook": textbook}
 
 
 def last_line(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -182,10 +203,13 @@ def summary(results: list[dict[str, Any]], total: int) -> dict[str, Any]:
         "rounds": len(results),
         "empty_faust_per_second": round(median("empty", "per_second")),
         "end_to_end_per_second": round(median("ours", "per_second")),
+        "signed_per_second": round(median("signed", "per_second")),
         "textbook_per_second": round(median("textbook", "per_second")),
+        "signed_vs_end_to_end": round(1 / median_ratio("signed"), 3),
         "end_to_end_vs_empty_faust": round(median_ratio("empty"), 3),
         "end_to_end_vs_textbook": round(median_ratio("textbook"), 2),
         "cpu_us_per_intent": {name: round(median("ours", "cpu_us", name), 1) for name in ("worker", "relay", "postgres", "kafka")},
+        "cpu_us_per_signed_intent": {name: round(median("signed", "cpu_us", name), 1) for name in ("worker", "relay", "postgres", "kafka")},
         "cpu_us_per_intent_empty_faust": round(median("empty", "cpu_us"), 1),
     }
 
@@ -198,13 +222,15 @@ def show(figures: Mapping[str, Any]) -> None:
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("Faust agent that does nothing", str(figures["empty_faust_per_second"]), f"{figures['end_to_end_vs_empty_faust']} of it")
     table.add_row("this worker, intent to fact", str(figures["end_to_end_per_second"]), "")
+    table.add_row("the same, signatures required", str(figures["signed_per_second"]), f"{figures['signed_vs_end_to_end']} of that")
     table.add_row("textbook worker", str(figures["textbook_per_second"]), f"{figures['end_to_end_vs_textbook']} times it")
     console = Console()
     console.print(table)
-    cpu = Table(title="CPU seconds per 100k intents")
+    cpu = Table("", title="CPU seconds per 100k intents")
     for name in figures["cpu_us_per_intent"]:
         cpu.add_column(name, justify="right")
-    cpu.add_row(*(f"{value / 10:.1f}" for value in figures["cpu_us_per_intent"].values()))
+    for name, what in (("signatures off", "cpu_us_per_intent"), ("required", "cpu_us_per_signed_intent")):
+        cpu.add_row(name, *(f"{value / 10:.1f}" for value in figures[what].values()))
     console.print(cpu)
 
 

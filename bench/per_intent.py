@@ -25,6 +25,7 @@ from bench.cases import NOW, REFERENCE, TENANT, Ask, cases
 from worker.app import build_intake
 from worker.client import aggregate_of, intent_from_fields, to_outgoing
 from worker.codec import load_codec
+from worker.devstack.logins import WRITER, login, make_logins
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.rejection import Rejection
@@ -98,7 +99,8 @@ def main(count: int = 4_000, rounds: int = 3) -> None:
         Path(directory).chmod(0o755)
         with running_postgres(Path(directory) / "postgres") as postgres:
             migrate(postgres.dsn)
-            measured = uvloop.run(rates(postgres.dsn, count, rounds))
+            make_logins(postgres.dsn)
+            measured = uvloop.run(rates(login(postgres.dsn, WRITER), count, rounds))
             with psycopg.connect(postgres.dsn) as connection:
                 others = connection.execute(
                     "SELECT topic, outcome, code, count(*) FROM inbox WHERE outcome <> 'facts' GROUP BY 1, 2, 3"

@@ -19,7 +19,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from tests.support.kafka import container_kafka, docker_answers, empty_topics, require_java_and_maven
-from worker.devstack.apache_kafka import running_kafka, start_kafka, stop_kafka
+from worker.devstack.apache_kafka import running_kafka, start_kafka
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate
@@ -49,13 +50,17 @@ def template(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         migrate(make_conninfo(server, dbname=name))
+        make_logins(make_conninfo(server, dbname=name))
         yield name
         admin.execute(SQL("DROP DATABASE {}").format(Identifier(name)))
 
 
 @pytest.fixture
 def database(server: str, template: str) -> Iterator[str]:
-    """DSN of a migrated database of the test's own, and with it every replication slot that the test makes there."""
+    """A superuser's DSN of a migrated database of the test's own, and with it every replication slot that the test makes there.
+
+    tests/support/roles.py has the logins of the worker, the relay and the readers.
+    """
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
@@ -80,7 +85,8 @@ def kafka() -> Iterator[str]:
         require_java_and_maven()
         broker = start_kafka(Path(directory))
         yield broker.bootstrap_servers
-        stop_kafka(broker)
+        broker.process.kill()  # a clean stop takes up to 20 s, and nobody wants its data
+        broker.process.wait()
 
 
 @pytest.fixture
@@ -104,4 +110,5 @@ def postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
     """A migrated server of the test's own, which it may stop and start again."""
     with running_postgres(tmp_path / "postgres") as server:
         migrate(server.dsn)
+        make_logins(server.dsn)
         yield server

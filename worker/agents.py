@@ -26,8 +26,10 @@ MAX_BATCH_BYTES: Final = 8 * 2**20  # of values; the one that goes past it is th
 _QUIET_TURNS: Final = 10  # measured: with 3 a batch under load had 90 records, with 10 all 500
 
 
-async def take_intents(stream: Stream[EventT[bytes]], process: Process, max_intents: int) -> None:
-    """Run until the stream ends or the process has to.
+async def take_intents(
+    stream: Stream[EventT[bytes]], process: Process, max_intents: int, expect: Callable[[Record], None] | None = None
+) -> None:
+    """Run until the stream ends or the process has to. `expect` is told of each record when it comes.
 
     A batch is all that is there once the one before is decided: one record when it is quiet, `max_intents` under load, and no timer.
     """
@@ -37,6 +39,8 @@ async def take_intents(stream: Stream[EventT[bytes]], process: Process, max_inte
     try:
         with exit_on_error():  # Faust would restart this agent without redelivering the batch that failed
             async for event in stream.events():
+                if expect is not None:
+                    expect(to_record(event))
                 if waiting.full():
                     await waiting.put(event)
                 else:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import faust
 
 from worker.agents import take_intents
+from worker.authentication import Authentication
 from worker.codec import load_codec
 from worker.domain.aggregate import AGGREGATES, Aggregate
 from worker.emission import Emitter
+from worker.faust_credentials import credentials
 from worker.lenient_records import read_any_header_name
 from worker.light_faust import RawSchema, lighten
 from worker.pipeline import Intake
 from worker.postgres.connection import UnitOpener
+from worker.postgres.key_ring import KeyRing
 from worker.postgres.storages import STORAGES
 from worker.recovery import process_reliably
 from worker.registry import writer_of_id
@@ -40,9 +42,11 @@ def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Pat
     app = build_faust_app(settings, scratch)
     lighten(app)
     read_any_header_name()
+    authentication = build_authentication(settings, signs)
     for aggregate in AGGREGATES.values():
-        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter), signs=signs)
-        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents)
+        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter, authentication), signs=signs)
+        expect = None if authentication is None else authentication.expect
+        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, expect=expect)
         topic = app.topic(intents_topic(aggregate.name), schema=RawSchema())
         # Concurrency 1, since Faust commits past gaps with more.
         app.agent(topic, name=f"{aggregate.name}_intents", concurrency=1)(take)
@@ -54,7 +58,7 @@ def build_faust_app(settings: Settings, scratch: Path) -> faust.App:
     return faust.App(
         settings.consumer_group,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.session_timeout_seconds / 4,
         broker_max_poll_records=_POLLED_RECORDS,
@@ -68,7 +72,13 @@ def build_faust_app(settings: Settings, scratch: Path) -> faust.App:
     )
 
 
-def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter) -> Intake:
+def build_authentication(settings: Settings, signs: Signs) -> Authentication | None:
+    if settings.signatures == "off":
+        return None
+    return Authentication(KeyRing(settings.writer_dsn).keys_now, settings.signatures == "warn", signs.unsigned)
+
+
+def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter, authentication: Authentication | None = None) -> Intake:
     return Intake(
         topic=intents_topic(aggregate.name),
         aggregate=aggregate,
@@ -76,29 +86,5 @@ def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter) -> 
         open_unit=UnitOpener(settings.writer_dsn, STORAGES),
         now=partial(datetime.now, UTC),
         inbox_retention=timedelta(days=settings.inbox_retention_days),
+        authentication=authentication,
     )
-
-
-def _credentials(settings: Settings) -> Any | None:  # noqa: ANN401 - Faust is untyped
-    context = _tls(settings) if settings.kafka_security_protocol.endswith("SSL") else None
-    if settings.kafka_security_protocol.startswith("SASL"):
-        password = settings.kafka_sasl_password
-        return faust.SASLCredentials(
-            mechanism=settings.kafka_sasl_mechanism,
-            username=settings.kafka_sasl_username,
-            password=None if password is None else password.get_secret_value(),
-            ssl_context=context,
-        )
-    return None if context is None else faust.SSLCredentials(context=context)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
-    if settings.kafka_ssl_certificate_file is not None:
-        password = settings.kafka_ssl_key_password
-        context.load_cert_chain(
-            settings.kafka_ssl_certificate_file,
-            settings.kafka_ssl_key_file,
-            None if password is None else password.get_secret_value(),
-        )
-    return context

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException
 
 from worker.errors import WorkerError
+from worker.kafka_metadata import list_topics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from confluent_kafka import Consumer, Producer
+    from confluent_kafka import Consumer, KafkaError, Producer
 
 _METADATA_TIMEOUT_SECONDS: Final = 10.0
 
@@ -20,10 +21,13 @@ class BusError(WorkerError):
     """Kafka did not answer in time, or refused what was asked of it."""
 
 
-def partitions_of(client: Consumer | Producer, topics: Sequence[str]) -> list[tuple[str, int]]:
-    """Every partition of the topics. Raises BusError where Kafka is away or a topic does not exist."""
+def partitions_of(client: Consumer | Producer, topics: Sequence[str], heard: Sequence[KafkaError] = ()) -> list[tuple[str, int]]:
+    """Every partition of the topics. `heard` is what the client's error_cb appends to.
+
+    Raises BusError where Kafka is away or refuses the login, or a topic does not exist.
+    """
     try:
-        found = client.list_topics(timeout=_METADATA_TIMEOUT_SECONDS).topics
+        found = list_topics(client, heard, _METADATA_TIMEOUT_SECONDS)
     except KafkaException as error:
         raise BusError(f"Kafka does not answer: {error.args[0].str()}") from None
     missing = [topic for topic in topics if topic not in found]

@@ -34,9 +34,8 @@ def read_committed(
 
     Order holds within a partition. Raises BusError where Kafka is away at the start or a topic does not exist.
     """
-    consumer = committed_consumer(settings, where_lost="earliest")
+    consumer, partitions = committed_consumer(settings, topics, where_lost="earliest")
     try:
-        partitions = partitions_of(consumer, topics)
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
         consumer.assign([TopicPartition(topic, partition, start) for topic, partition in partitions])
         unread = set(partitions)
@@ -48,9 +47,18 @@ def read_committed(
         consumer.close()
 
 
-def committed_consumer(settings: KafkaSettings, where_lost: str) -> Consumer:
-    """A consumer that is nobody's group member; `where_lost` is what it does at an offset that is not there: earliest or error."""
-    return Consumer({**librdkafka_config(settings), **_READER, "auto.offset.reset": where_lost})
+def committed_consumer(settings: KafkaSettings, topics: Sequence[str], where_lost: str) -> tuple[Consumer, list[tuple[str, int]]]:
+    """A consumer that is nobody's group member, and every partition of the topics.
+
+    `where_lost` is what it does at an offset that is not there: earliest or error. Raises BusError.
+    """
+    heard: list[KafkaError] = []
+    consumer = Consumer({**librdkafka_config(settings), **_READER, "auto.offset.reset": where_lost, "error_cb": heard.append})
+    try:
+        return consumer, partitions_of(consumer, topics, heard)
+    except BusError:
+        consumer.close()
+        raise
 
 
 def poll_together(consumer: Consumer) -> tuple[list[Message], set[tuple[str, int]]]:

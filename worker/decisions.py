@@ -61,11 +61,11 @@ class Decisions:
     def reject_position(self, item: Received, rejection: Rejection) -> None:
         """Refuse a record without using up its id."""
         record = item.record
-        self.outbox_rows.append(self._emitter.rejection_row(record, rejection, rejection_id_by_position(record)))
+        self.outbox_rows.append(self._emitter.rejection_row(record, rejection, rejection_id_by_position(record), item.principal))
         self._record(item, ("", position_of(record)), broker_time(record), "rejected", rejection.code)
 
     def reject_intent(self, item: Received, envelope: Envelope, rejection: Rejection) -> None:
-        self.outbox_rows.append(self._emitter.rejection_row(item.record, rejection, rejection_id_by_intent(envelope)))
+        self.outbox_rows.append(self._emitter.rejection_row(item.record, rejection, rejection_id_by_intent(envelope), item.principal))
         self._record(item, envelope.intent, envelope.time, "rejected", rejection.code)
 
     def record_no_change(self, item: Received, envelope: Envelope) -> None:
@@ -78,16 +78,16 @@ class Decisions:
         for fact in facts:
             if type(fact) is FactOn:
                 other = replace(context, aggregate_id=fact.aggregate_id)
-                row = self._fold((fact.aggregate, envelope.tenant_id, fact.aggregate_id), fact.fact, envelope, other)
+                row = self._fold((fact.aggregate, envelope.tenant_id, fact.aggregate_id), fact.fact, item, envelope, other)
             else:
-                row = self._fold(own, fact, envelope, context)
+                row = self._fold(own, fact, item, envelope, context)
             fact_ids.append(row.id)
         self._record(item, envelope.intent, envelope.time, "facts", fact_ids=fact_ids)
 
-    def _fold(self, subject: Subject, fact: Any, envelope: Envelope, context: Context) -> OutboxRow:  # noqa: ANN401 - any aggregate's
+    def _fold(self, subject: Subject, fact: Any, item: Received, envelope: Envelope, context: Context) -> OutboxRow:  # noqa: ANN401
         state = AGGREGATES[subject[0]].evolve(self._states.get(subject), fact, context)
         self._states[subject] = state
-        row = self._emitter.fact_row(subject, envelope, fact, state.version)
+        row = self._emitter.fact_row(subject, envelope, fact, state.version, item.principal)
         self.outbox_rows.append(row)
         return row
 

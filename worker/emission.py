@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_KEY_BYTES: Final = 64 * 1024
 _MAX_HEADERS_BYTES: Final = 256 * 1024
+_MAX_HEADERS: Final = 16_384  # empty ones have no bytes to count, and a rejection has to fit the outbox
 _MAX_VALUE_BYTES: Final = 1024 * 1024
 _CUT_VALUE_BYTES: Final = 256 * 1024
 _LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999
@@ -37,7 +38,14 @@ class Emitter:
     codec: Codec
     partitions: Mapping[str, int]
 
-    def fact_row(self, subject: Subject, envelope: Envelope, fact: Any, version: int) -> OutboxRow:  # noqa: ANN401 - any aggregate's
+    def fact_row(
+        self,
+        subject: Subject,
+        envelope: Envelope,
+        fact: Any,  # noqa: ANN401 - any aggregate's
+        version: int,
+        principal: str | None,
+    ) -> OutboxRow:
         aggregate, tenant_id, aggregate_id = subject
         name, topic = type(fact).__name__, facts_topic(aggregate)
         aggregate_key = f"{tenant_id}/{aggregate_id}"
@@ -58,10 +66,10 @@ class Emitter:
             causation_id=envelope.intent_id,
             traceparent=envelope.trace.traceparent,
             tracestate=envelope.trace.tracestate,
-            principal=None,
+            principal=principal,
         )
 
-    def rejection_row(self, record: Record, rejection: Rejection, rejection_id: UUID) -> OutboxRow:
+    def rejection_row(self, record: Record, rejection: Rejection, rejection_id: UUID, principal: str | None) -> OutboxRow:
         saved = salvage(record)
         return OutboxRow(
             id=rejection_id,
@@ -80,7 +88,7 @@ class Emitter:
             causation_id=saved.intent_id,
             traceparent=saved.trace.traceparent,
             tracestate=saved.trace.tracestate,
-            principal=None,
+            principal=principal,
         )
 
 
@@ -121,7 +129,7 @@ def _rejected(record: Record, rejection: Rejection) -> IntentRejected:
 
 def _first_headers(record: Record) -> Iterator[RecordHeader]:
     size = 0
-    for name, value in record.headers:
+    for name, value in record.headers[:_MAX_HEADERS]:
         size += len(name.encode()) + len(value or b"")
         if size > _MAX_HEADERS_BYTES:
             return

@@ -1,9 +1,10 @@
 """CloudEvents 1.0, Kafka binary mode: headers in, a checked envelope or a rejection out (CloudEvents Kafka binding 1.0.2, §3.2).
 
-Checks 1 to 6 of docs/contract.md; those that need the inbox or the value come after.
+Checks 1 to 6 of docs/contract.md but 4, which asks for more than headers; those that need the inbox or the value come after.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ SOURCE: Final = "/sre-domain"
 MAX_VALUE_BYTES: Final = 256 * 1024
 MAX_HEADERS_BYTES: Final = 16 * 1024
 _MAX_OPTIONAL_BYTES: Final = 1024
+_FLOOD: Final = 100
+_ASKED_FOR: Final = ("ce_", "content-type")
 
 _TENANT = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ID = re.compile(rb"[!-~]{1,128}")
@@ -110,12 +113,19 @@ def malformed(tenant_id: str, intent_id: str) -> Rejection | None:
     return None
 
 
+def optional_headers(record: Record, names: Sequence[str]) -> tuple[str | None, ...]:
+    """Each header's text; None where it counts as absent."""
+    values = _values(record.headers)
+    return tuple(_optional(values.get(name)) for name in names)
+
+
 def salvage(record: Record) -> Salvage:
     values = _values(record.headers)
+    subject = values.get("ce_subject")
     return Salvage(
         tenant_id=_matched(_TENANT, values.get("ce_tenantid")),
         intent_id=_matched(_ID, values.get("ce_id")),
-        subject=_text(values.get("ce_subject")),
+        subject=_text(subject) if subject is None or len(subject) <= MAX_HEADERS_BYTES else None,  # longer ones pass no check
         trace=_trace(values),
     )
 
@@ -124,7 +134,8 @@ def _too_large(record: Record) -> Rejection | None:
     faults = {}
     if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
         faults["value"] = f"must have at most {MAX_VALUE_BYTES} bytes"
-    if sum(len(name.encode()) + len(value or b"") for name, value in record.headers) > MAX_HEADERS_BYTES:
+    names = "".join([name for name, _ in record.headers])
+    if len(names.encode()) + sum([len(value) for _, value in record.headers if value]) > MAX_HEADERS_BYTES:
         faults["headers"] = f"must have at most {MAX_HEADERS_BYTES} bytes of names and values"
     return refuse_fields(RejectionCode.MESSAGE_TOO_LARGE, faults) if faults else None
 
@@ -173,12 +184,14 @@ def _faults(record: Record, values: dict[str, bytes | None]) -> dict[str, str]:
 
 
 def _values(headers: Sequence[Header]) -> dict[str, bytes | None]:
-    """Header values by name; a repeated header counts as one that fails."""
+    """Header values by name; a repeated header counts as one that fails. Of a flood, only those that anybody asks for."""
+    if len(headers) > _FLOOD:
+        headers = [header for header in headers if header[0].startswith(_ASKED_FOR)]
     values = dict(headers)
     if len(values) != len(headers):
-        names = [name for name, _ in headers]
-        for name in {name for name in names if names.count(name) > 1}:
-            values[name] = None
+        for name, times in Counter(name for name, _ in headers).items():
+            if times > 1:
+                values[name] = None
     return values
 
 

@@ -1,15 +1,16 @@
 """Errors that end a command: each message is one line that tells the operator what happened."""
 
-from pydantic import ValidationError
-
 
 class WorkerError(Exception):
     """Going on is unsafe or pointless; the command prints the message and exits non-zero."""
 
 
 class SettingsError(WorkerError):
-    """An SRE_* variable is missing or wrong."""
+    """SRE_* variables, or their files, are missing or wrong; the message names each and holds no value.
 
-    def __init__(self, error: ValidationError) -> None:
-        faults = (f"SRE_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors(include_input=False))
-        super().__init__("; ".join(faults))
+    `names` are the fields that are wrong by themselves.
+    """
+
+    def __init__(self, message: str, names: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.names = names

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 
 async def gather_evidence(settings: Settings, partitions: Mapping[str, int], published: Sequence[Record] | None = None) -> Evidence:
-    """Read everything as it is now; `published` stands in for the outgoing topics where somebody has read them all along."""
+    """Read everything as it is now, in the relay's role, which sees all tenants.
+
+    `published` stands in for the outgoing topics where somebody has read them all along.
+    """
     intents = read_records(settings, [intents_topic(name) for name in AGGREGATES])
     if published is None:
         published = read_records(settings, outgoing_topics())
-    async with await AsyncConnection.connect(settings.writer_dsn) as connection:
+    async with await AsyncConnection.connect(settings.relay_dsn) as connection:
         await connection.execute("SET TIME ZONE 'UTC'")
+        await connection.execute(statements("relay")["see_every_row"])
         outcomes = [Outcome(*row) for row in await _rows(connection, "outcomes")]
         outbox_ids = [row[0] for row in await _rows(connection, "outbox_ids")]
         states = {(name, *key): state for name, storage in STORAGES.items() for key, state in (await storage.read_all(connection)).items()}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from worker.bus import partitions_of
 from worker.codec import load_codec
 from worker.committed import committed_consumer, poll_together
 from worker.errors import WorkerError
@@ -92,9 +91,9 @@ class FactReader:
         self._stopped.set()
 
     def _read(self, *, follow: bool) -> Iterator[list[ReceivedFact]]:
-        consumer = committed_consumer(self._settings, where_lost="error")
+        consumer, partitions = committed_consumer(self._settings, self._topics, where_lost="error")
         try:
-            unread = {place for place in partitions_of(consumer, self._topics) if self._partitions is None or place[1] in self._partitions}
+            unread = {place for place in partitions if self._partitions is None or place[1] in self._partitions}
             consumer.assign([self._start(*place) for place in sorted(unread)])
             while (follow or unread) and not self._stopped.is_set():
                 messages, ended = poll_together(consumer)

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import faust
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from mode.services import WaitResults
 from mode.utils.locks import Event
 
+from worker.agents import EXIT_SOFTWARE
 from worker.consumer_state import taken_messages
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
+    from aiokafka.errors import KafkaError
     from faust.types import TP
 
 _FULL_BUFFER_SECONDS: Final = 0.02  # how long quiet partitions are waited for while others have a full buffer, which may soon have room
 _MAX_HELD_BYTES: Final = 32 * 2**20  # Faust counts records, and 4,096 of the largest for each agent are 4 GiB
+_REFUSALS: Final = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+_LOG: Final = logging.getLogger(__name__)
 _LONGEST_FETCH_MS: Final = 100  # how long a broker holds a fetch back that has nothing new
 
 
@@ -67,7 +73,10 @@ class QuickConsumer(Consumer):
             self._read_bytes = sum(len(message.value or b"") for message in taken_messages(cast("faust.App", self.app)))
             if self._read_bytes > _MAX_HELD_BYTES:
                 await self.sleep(_FULL_BUFFER_SECONDS)
-        records = await super()._getmany(active_partitions, timeout)
+        try:
+            records = await super()._getmany(active_partitions, timeout)
+        except _REFUSALS as error:
+            _end_refused(error)
         for read in records.values():
             self._read_bytes += sum(record.serialized_value_size for record in read)
         return records
@@ -164,3 +173,10 @@ def lighten(app: faust.App) -> None:
     app.monitor = NoMonitor()
     app.transport.Consumer = QuickConsumer  # type: ignore[misc]  # of this app's transport alone
     app.transport.Producer = IdleProducer  # type: ignore[misc]
+
+
+def _end_refused(error: KafkaError) -> NoReturn:
+    """Faust would go on without fetching, or end with a page of traceback. The next start waits where topics can't be seen."""
+    _LOG.critical("Kafka refuses this worker a right that it needs, and the process ends: %s", error)
+    logging.shutdown()
+    os._exit(EXIT_SOFTWARE)

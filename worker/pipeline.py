@@ -10,7 +10,7 @@ from worker.decisions import Decisions
 from worker.domain.rejection import Rejection
 from worker.emission import Emitter, position_of
 from worker.postgres.inbox import intent_key
-from worker.receiving import Fit, Received, Refused, Unfit, receive
+from worker.receiving import Fit, Received, Refused, Unfit, anybody, receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from worker.authentication import Authentication
     from worker.domain.aggregate import Aggregate
     from worker.domain.outcome import Context, NoChange
     from worker.envelope import Record
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What a batch is processed with: one aggregate's rules, the way to the bus, the database and the clock."""
+    """What a batch is processed with: one aggregate's rules, the way to the bus, the database and the clock.
+
+    Without `authentication` signatures are ignored.
+    """
 
     topic: str
     aggregate: Aggregate
@@ -35,6 +39,7 @@ class Intake:
     open_unit: Callable[[], AbstractAsyncContextManager[UnitOfWork]]
     now: Callable[[], datetime]
     inbox_retention: timedelta
+    authentication: Authentication | None = None
 
 
 async def process_batch(records: Sequence[Record], intake: Intake) -> None:
@@ -43,7 +48,7 @@ async def process_batch(records: Sequence[Record], intake: Intake) -> None:
     A record that was decided before, in an earlier batch or in this one, changes nothing.
     Raises psycopg.Error, and whatever a fault of ours raises.
     """
-    received = receive_all(records, intake)
+    received = await receive_all(records, intake)
     async with intake.open_unit() as unit:
         found = await find(received, unit, intake.topic, commands_by_aggregate(received, intake.aggregate))
         decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, found.states)
@@ -54,7 +59,7 @@ async def process_batch(records: Sequence[Record], intake: Intake) -> None:
 
 async def reject_batch(records: Sequence[Record], intake: Intake, rejection: Rejection) -> None:
     """Give the records that are not decided yet this outcome, without using up an id."""
-    received = receive_all(records, intake)
+    received = await receive_all(records, intake)
     async with intake.open_unit() as unit:
         found = await find(received, unit, intake.topic, {})
         decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, {})
@@ -64,9 +69,16 @@ async def reject_batch(records: Sequence[Record], intake: Intake, rejection: Rej
         await unit.save(intake.topic, decisions.inbox_rows, decisions.outbox_rows, {}, next_offsets(records))
 
 
-def receive_all(records: Sequence[Record], intake: Intake) -> list[Received]:
-    now = intake.now()
-    return [receive(record, intake.aggregate, intake.emitter.codec, now, intake.inbox_retention) for record in records]
+async def receive_all(records: Sequence[Record], intake: Intake) -> list[Received]:
+    """Outside the transaction: nothing waits for the keys, or for signatures, with locks in its hands."""
+    authentication = intake.authentication
+    who_asks = anybody if authentication is None else await authentication.who_asks(records)
+    only_count = authentication is not None and authentication.only_count
+    now, aggregate, codec = intake.now(), intake.aggregate, intake.emitter.codec
+    received = [receive(record, aggregate, codec, now, intake.inbox_retention, who_asks, only_count=only_count) for record in records]
+    if authentication is not None and only_count:
+        authentication.count(received)
+    return received
 
 
 async def find(received: Sequence[Received], unit: UnitOfWork, topic: str, commands: Mapping[str, Mapping[Key, Sequence[Any]]]) -> Found:
@@ -76,7 +88,8 @@ async def find(received: Sequence[Received], unit: UnitOfWork, topic: str, comma
     """
     intents = [item.intent for item in received if item.intent is not None and not isinstance(item.verdict, Refused)]
     partitions = {item.record.partition for item in received}
-    found = await unit.find(topic, partitions, {intent: intent_key(*intent) for intent in intents}, commands)
+    tenants = {item.tenant_id for item in received}
+    found = await unit.find({"", *tenants}, topic, partitions, {intent: intent_key(*intent) for intent in intents}, commands)
     again: dict[Key, UUID] = {}
     for item in received:
         if item.record.offset < found.positions.get(item.record.partition, 0):

@@ -1,11 +1,12 @@
-"""Intents out: validated before they are sent, confirmed by Kafka afterwards."""
+"""Intents out: validated and signed before they are sent, confirmed by Kafka afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from threading import Event, Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -15,6 +16,7 @@ from worker.bus import BusError, partitions_of
 from worker.codec import load_codec
 from worker.intents import to_valid_outgoing
 from worker.kafka_config import librdkafka_config
+from worker.signatures import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,14 +48,27 @@ class Delivered:
     offset: int
 
 
+def signer_of(settings: KafkaSettings) -> Signer | None:
+    """The key of SRE_SIGNING_KEY_FILE. Raises SigningKeyError."""
+    return None if settings.signing_key_file is None else Signer.from_file(Path(settings.signing_key_file))
+
+
+def signed(record: Outgoing, signer: Signer | None) -> Outgoing:
+    """The record with this signature in the place of any other; as it is where there is no key."""
+    return record if signer is None else replace(record, headers=signer.sign(record.headers, record.value))
+
+
 class IntentPublisher:
     """Sends intents through one idempotent producer; any thread may use it. A context manager: leaving it waits for what was sent.
+
+    Intents are signed with the key of SRE_SIGNING_KEY_FILE, where it is set.
 
     Callbacks added to a future run on the thread that hears from Kafka, so they must not block.
     """
 
     def __init__(self, settings: KafkaSettings, codec: Codec | None = None) -> None:
         self._codec = codec or load_codec()
+        self._signer = signer_of(settings)
         self._producer = Producer({**librdkafka_config(settings), **_PRODUCER})
         self._room = Semaphore(_MAX_UNCONFIRMED)
         self._sending = Lock()
@@ -72,7 +87,7 @@ class IntentPublisher:
 
         Raises IntentInvalidError where the worker would refuse it whatever the state is, and BusError once closed.
         """
-        return self._send(to_valid_outgoing(intent, self._codec))
+        return self._send(self._outgoing(intent))
 
     def publish(self, intents: Iterable[Intent]) -> list[Delivered]:
         """Send the intents in their order and wait until all are acknowledged.
@@ -92,9 +107,12 @@ class IntentPublisher:
             self._closed.set()
         self._listener.join()
 
+    def _outgoing(self, intent: Intent) -> Outgoing:
+        return signed(to_valid_outgoing(intent, self._codec), self._signer)
+
     def _send_all(self, intents: Iterable[Intent]) -> list[Future[Delivered]]:
         """Stops at the first failure, so that a broker that is away costs one timeout, however many there are."""
-        records = [to_valid_outgoing(intent, self._codec) for intent in intents]
+        records = [self._outgoing(intent) for intent in intents]
         futures: list[Future[Delivered]] = []
         confirmed = 0
         for record in records:
@@ -147,6 +165,15 @@ def _undelivered(record: Outgoing, error: KafkaError) -> BusError:
 
 
 def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
+    """Sign the records, where SRE_SIGNING_KEY_FILE is set, send them in their order and wait until Kafka has acknowledged all.
+
+    Raises what publish_as_is() raises, and SigningKeyError.
+    """
+    signer = signer_of(settings)
+    return publish_as_is(settings, (signed(record, signer) for record in records))
+
+
+def publish_as_is(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
     """Send the records in their order and wait until Kafka has acknowledged all.
 
     Raises BusError where one is not, and before anything is sent where Kafka is away or a topic does not exist.
@@ -157,12 +184,13 @@ def publish(settings: KafkaSettings, records: Iterable[Outgoing]) -> int:
         if error is not None:
             failures.append(error)
 
-    producer = Producer({**librdkafka_config(settings), **_PRODUCER})
+    heard: list[KafkaError] = []
+    producer = Producer({**librdkafka_config(settings), **_PRODUCER, "error_cb": heard.append})
     count = 0
     known: set[str] = set()
     for record in records:
         if record.topic not in known:
-            partitions_of(producer, [record.topic])
+            partitions_of(producer, [record.topic], heard)
             known.add(record.topic)
         while True:
             try:

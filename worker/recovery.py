@@ -14,6 +14,7 @@ from psycopg import errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_never, wait_random_exponential
 
 from worker.domain.rejection import Rejection, RejectionCode
+from worker.errors import WorkerError
 from worker.pipeline import Intake, process_batch, reject_batch
 from worker.signs import Signs
 
@@ -37,7 +38,7 @@ async def process_reliably(records: Sequence[Record], intake: Intake, signs: Sig
     signs = signs or Signs()
     try:
         await _patiently(lambda: process_batch(records, intake), intake.topic, signs)
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, WorkerError):
         raise  # schema or privileges are not what this version needs: no record is to blame
     except Exception as error:  # noqa: BLE001 - whatever a record may cause
         if len(records) == 1:

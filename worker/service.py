@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Final
 
 import faust
+import psycopg
 import uvloop
 from aiokafka.errors import KafkaConnectionError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
@@ -28,6 +29,7 @@ from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, 
 from worker.domain.aggregate import AGGREGATES
 from worker.errors import WorkerError
 from worker.health import serve_health
+from worker.postgres.connection import check_writer
 from worker.postgres.maintenance_timer import keep_maintained
 from worker.signs import Signs
 from worker.topic_admin import TopicsUnavailableError, partition_counts
@@ -54,8 +56,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def run_worker(settings: Settings) -> None:
-    """Return after SIGTERM or SIGINT; raise whatever crashed the app."""
+    """Return after SIGTERM or SIGINT; raise whatever crashed the app, and WriterRoleError before anything is taken."""
     _LOG.info("starting, with Kafka at %s", settings.kafka_bootstrap_servers)
+    with suppress(psycopg.OperationalError):  # while PostgreSQL is away nothing is decided: each connection asks again
+        check_writer(settings.writer_dsn)
     emitted_to = [*(facts_topic(name) for name in AGGREGATES), REJECTED_TOPIC]
     read_from = [intents_topic(name) for name in AGGREGATES]
     signs = Signs()

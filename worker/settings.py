@@ -1,38 +1,115 @@
-"""The one place that sees the environment: SRE_* variables, read once, typed; everything else receives plain values."""
+"""The one place that sees the environment: SRE_* variables, read once, typed; everything else receives plain values.
 
-from typing import Literal, Self
+A variable's value may be in a file of its name instead, in the directory SRESECRETS_DIR. No message holds a value that was given.
+"""
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
 
+PREFIX: Final = "SRE_"
+SECRETS_DIR: Final = "SRE_SECRETS_DIR"
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+def variable(name: str) -> str:
+    """What a field's environment variable, and its file, is called."""
+    return PREFIX + name.upper()
+
+
+def secrets_directory() -> Path | None:
+    """Where the files of settings are; None where there are none. Raises SettingsError."""
+    given = os.environ.get(SECRETS_DIR)
+    if not given:
+        return None
+    if not os.access(given, os.R_OK | os.X_OK) or not Path(given).is_dir():
+        raise SettingsError(f"{SECRETS_DIR}: is no directory that can be read")
+    return Path(given)
+
+
+def _readable_file(path: str) -> str:
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise ValueError(f"can't be read: {error.strerror}") from None
+    return path
+
+
+def _database_url(url: SecretStr) -> SecretStr:
+    """Refused here, since libpq names in its complaints what it takes for a host or a port, which can be parts of a password."""
+    try:
+        parts = conninfo_to_dict(url.get_secret_value())
+    except ProgrammingError:
+        raise ValueError("is no libpq URL or key=value string") from None
+    ports = str(parts.get("port", "")).split(",")
+    if "@" in str(parts.get("host", "")) or not all(port.isdecimal() for port in ports if port):
+        raise ValueError("has no host or port where libpq looks for it: percent-encode user and password")
+    return url
+
+
+def _token_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError("must begin with https://, since it is sent the client's secret")
+    if "@" in parts.netloc or not parts.hostname:
+        raise ValueError("must be https://HOST/PATH, without user and password")
+    return url
+
+
+ReadableFile = Annotated[str, AfterValidator(_readable_file)]
+DatabaseURL = Annotated[SecretStr, AfterValidator(_database_url)]
+TokenURL = Annotated[str, AfterValidator(_token_url)]
+
 
 class _FromEnvironment(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     @classmethod
     def from_environment(cls) -> Self:
         """Read the settings; raises SettingsError, one line that names every variable that is missing or wrong."""
         try:
-            return cls()
+            return cls(_secrets_dir=secrets_directory())
         except ValidationError as error:
-            raise SettingsError(error) from None
+            names = frozenset(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
+            raise SettingsError("; ".join(_faults(error)), names) from None
+        except OSError as error:
+            raise SettingsError(f"{SECRETS_DIR}: {Path(error.filename or '').name} can't be read: {error.strerror}") from None
 
 
 class KafkaSettings(_FromEnvironment):
-    """What a client of the bus needs to know."""
+    """What a client of the bus needs to know. A setting that its protocol does not use is an error: somebody relies on it."""
 
-    kafka_bootstrap_servers: str = Field(min_length=1)
+    kafka_bootstrap_servers: str = Field(pattern=r"^[^\s@]+$")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
-    kafka_ssl_ca_file: str | None = None
-    kafka_ssl_certificate_file: str | None = None
-    kafka_ssl_key_file: str | None = None
+    kafka_oauth_token_url: TokenURL | None = None
+    kafka_oauth_client_id: str | None = None
+    kafka_oauth_client_secret: SecretStr | None = None
+    kafka_oauth_scope: str | None = None
+    kafka_oauth_ca_file: ReadableFile | None = None
+    kafka_ssl_ca_file: ReadableFile | None = None
+    kafka_ssl_certificate_file: ReadableFile | None = None
+    kafka_ssl_key_file: ReadableFile | None = None
     kafka_ssl_key_password: SecretStr | None = None
-    schema_registry_url: str | None = None
+    schema_registry_url: str | None = Field(default=None, repr=False)  # may hold a password
+    signing_key_file: ReadableFile | None = None  # what intents that are published are signed with
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if faults := list(_misfits(self)):
+            raise ValueError("; ".join(faults))
+        return self
 
 
 class HealthSettings(_FromEnvironment):
@@ -50,9 +127,10 @@ class BridgeSettings(KafkaSettings):
 class DatabaseSettings(_FromEnvironment):
     """Where PostgreSQL is; the relay and the migrations may have roles, and so URLs, of their own."""
 
-    database_url: SecretStr
-    migrate_database_url: SecretStr | None = None
-    relay_database_url: SecretStr | None = None
+    database_url: DatabaseURL
+    migrate_database_url: DatabaseURL | None = None
+    relay_database_url: DatabaseURL | None = None
+    query_database_url: DatabaseURL | None = None
     relay_slot: str = Field(default="sre_outbox", pattern=r"^[a-z0-9_]{1,63}$")
 
     @property
@@ -62,6 +140,10 @@ class DatabaseSettings(_FromEnvironment):
     @property
     def relay_dsn(self) -> str:
         return (self.relay_database_url or self.database_url).get_secret_value()
+
+    @property
+    def reader_dsn(self) -> str:
+        return (self.query_database_url or self.database_url).get_secret_value()
 
     @property
     def writer_dsn(self) -> str:
@@ -82,7 +164,43 @@ class Settings(HealthSettings, RetentionSettings, KafkaSettings):
     consumer_group: str = "sre-domain"
     session_timeout_seconds: PositiveFloat = 12.0  # a dead worker's partitions wait this long for another
     batch_max_intents: PositiveInt = 500
+    signatures: Literal["off", "warn", "require"] = "off"
     # A worker that has something to do and does nothing ends after so long. Its steps during an outage are attempts that take up to 40 s.
     watchdog_seconds: float = Field(default=120.0, ge=60)
 
     relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long
+
+
+def _misfits(settings: KafkaSettings) -> Iterator[str]:
+    """What the protocol and the mechanism need and is not there, and what is there and they don't use."""
+    protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
+    sasl, tls, oauth = protocol.startswith("SASL"), protocol.endswith("SSL"), mechanism == "OAUTHBEARER"
+    certificate, key = settings.kafka_ssl_certificate_file is not None, settings.kafka_ssl_key_file is not None
+    login = f"{protocol} {mechanism}" if sasl and mechanism else protocol
+    password = sasl and not oauth
+    uses = {  # by name: whether it is used, whether it is needed, and with what
+        "kafka_sasl_mechanism": (sasl, sasl, protocol),
+        "kafka_sasl_username": (password, password and mechanism is not None, login),
+        "kafka_sasl_password": (password, password and mechanism is not None, login),
+        "kafka_oauth_token_url": (sasl and oauth, sasl and oauth, login),
+        "kafka_oauth_client_id": (sasl and oauth, sasl and oauth, login),
+        "kafka_oauth_client_secret": (sasl and oauth, sasl and oauth, login),
+        "kafka_oauth_scope": (sasl and oauth, False, login),
+        "kafka_oauth_ca_file": (sasl and oauth, False, login),
+        "kafka_ssl_ca_file": (tls, False, protocol),
+        "kafka_ssl_certificate_file": (tls, tls and key, variable("kafka_ssl_key_file") if tls else protocol),
+        "kafka_ssl_key_file": (tls, tls and certificate, variable("kafka_ssl_certificate_file") if tls else protocol),
+        "kafka_ssl_key_password": (tls and key, False, f"no {variable('kafka_ssl_key_file')}" if tls else protocol),
+    }
+    for name, (used, needed, with_what) in uses.items():
+        given = getattr(settings, name) is not None
+        if needed and not given:
+            yield f"{variable(name)}: is needed with {with_what}"
+        if given and not used:
+            yield f"{variable(name)}: is not used with {with_what}"
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        what = fault["msg"].removeprefix("Value error, ")
+        yield f"{variable(str(fault['loc'][0]))}: {what}" if fault["loc"] else what

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
+from worker.kafka_metadata import list_topics
 from worker.topics import PARTITIONS
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
 
     `partitions` is the number for topics that leave it open: 12 where it is None, and then not compared. Raises TopicsUnavailableError.
     """
-    admin = AdminClient(librdkafka_config(settings))
     try:
+        admin = _connected(settings)
         created = _create(admin, specs, partitions or PARTITIONS)
         counts = _counts_when_ready(admin, {spec.name for spec in specs})
         configs = _configs(admin, specs)
@@ -56,9 +57,18 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
 def partition_counts(settings: KafkaSettings, names: Collection[str]) -> dict[str, int]:
     """The number of partitions of each topic. Raises TopicsUnavailableError."""
     try:
-        return _partition_counts(AdminClient(librdkafka_config(settings)), names)
+        return _partition_counts(_connected(settings), names)
     except KafkaException as error:
         raise _unavailable(settings, error) from error
+
+
+def _connected(settings: KafkaSettings) -> AdminClient:
+    """A client that has been let in; without it, what is asked for times out without a reason. Raises KafkaException."""
+    heard: list[KafkaError] = []
+    config: dict[str, Any] = {**librdkafka_config(settings), "error_cb": heard.append}
+    admin = AdminClient(config)
+    list_topics(admin, heard, _TIMEOUT_SECONDS)
+    return admin
 
 
 def _create(admin: AdminClient, specs: Sequence[TopicSpec], partitions: int) -> tuple[str, ...]:
@@ -95,7 +105,7 @@ def _partition_counts(admin: AdminClient, names: Collection[str]) -> dict[str, i
     topics = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
     missing = [name for name in names if name not in topics or topics[name].error]
     if missing:
-        raise TopicsUnavailableError(f"topics are missing, make them with `sre-domain topics`: {_list(missing)}")
+        raise TopicsUnavailableError(f"topics are missing, or this login may not see them; `sre-domain topics` makes: {_list(missing)}")
     return {name: len(topics[name].partitions) for name in names}
 
 
@@ -118,4 +128,6 @@ def _list(names: Collection[str]) -> str:
 
 
 def _unavailable(settings: KafkaSettings, error: KafkaException) -> TopicsUnavailableError:
+    if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001 - of the client, and not worth another try
+        raise error
     return TopicsUnavailableError(f"Kafka at {settings.kafka_bootstrap_servers}: {error.args[0].str()}")

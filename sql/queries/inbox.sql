@@ -1,3 +1,7 @@
+-- see_tenants --
+-- Until the transaction ends, rows of these tenants are all that there are.
+SELECT set_config('sre.tenants', (%(tenants)b::text[])::text, true);
+
 -- lock_positions --
 -- How far these partitions were decided; locked, so that two workers on one partition take turns.
 SELECT partition, next_offset

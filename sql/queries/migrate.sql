@@ -2,6 +2,10 @@
 -- Two migrations at once: the second waits here. Released when the session ends.
 SELECT pg_advisory_lock(hashtextextended('sre_domain.migrate', 0));
 
+-- act_as_owner --
+-- Whoever migrates, what is made belongs to one role.
+SET ROLE sre_owner;
+
 -- create_schema_migration --
 -- The record of what was applied.
 CREATE TABLE IF NOT EXISTS schema_migration (

@@ -114,8 +114,5 @@ SELECT
 FROM runbook_execution;
 
 -- overdue --
--- The runbooks with an execution whose deadline lies before this instant.
-SELECT tenant_id, runbook_id FROM runbook_execution WHERE status = 'pending_approval' AND approval_deadline < %(at)s::timestamptz
-UNION
-SELECT tenant_id, runbook_id FROM runbook_execution WHERE status = 'running' AND run_deadline < %(at)s::timestamptz
-ORDER BY tenant_id, runbook_id;
+-- The runbooks, of all tenants, with an execution whose deadline lies before this instant.
+SELECT tenant_id, runbook_id FROM overdue_runbooks(%(at)s::timestamptz);

@@ -21,8 +21,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
+
+from worker.package_data import SQL as SQL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,11 +36,14 @@ DEADLINE_SECONDS = 60
 
 OUTPUT = ("text", "json")
 SERVICES = ("sre-domain relay", "sre-domain worker")
-ASKS_AGAIN = ("sre-domain facts", "sre-domain rejected", "sre-domain query", "import psycopg")  # what is read may not be there yet
+# What is read may not be there yet.
+ASKS_AGAIN = ("sre-domain facts", "sre-domain rejected", "sre-domain query", "from worker.postgres.queries")
+PSQL = """psql --dbname sre --file "$(python -c 'from worker.package_data import SQL; print(SQL / "roles.sql")')\""""
 NOT_RUN = {
     "make demo": "installs everything; what it runs has tests of its own",
     "make test": "is what runs this",
     "make dev": "installs everything; what it runs is started here as `sre-domain dev`",
+    PSQL: "is run here without psql",
     "make bench": "loads the machine for minutes",
 }
 VARYING = {"time", "ce_time", "created_at", "updated_at", "broker_timestamp", "offset"}
@@ -176,7 +181,7 @@ class Place:
 
     def put(self, code: str) -> str:
         server = conninfo_to_dict(self.server)
-        code = re.sub(r"\bsre_(owner|worker|relay)\b", rf"\g<0>_{self.suffix}", code)
+        code = re.sub(r"\bsre_(migrator|worker|mover|asker)\b", rf"\g<0>_{self.suffix}", code)
         code = re.sub(r"(/|DATABASE )sre\b", rf"\g<0>_{self.suffix}", code)
         return code.replace("kafka.example:9092", self.kafka).replace("db.example:5432", f"{server['host']}:{server.get('port') or 5432}")
 
@@ -185,7 +190,7 @@ class Place:
         with psycopg.connect(self.server, autocommit=True) as admin:
             admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [database])
             admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database)))
-            for role in ("owner", "worker", "relay"):
+            for role in ("migrator", "worker", "mover", "asker"):
                 admin.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(f"sre_{role}_{self.suffix}")))
 
 
@@ -206,6 +211,9 @@ def set_up(shell: Shell, place: Place) -> dict[str, str]:
             with psycopg.connect(dsn, autocommit=True) as connection:
                 for statement in code.split(";\n"):
                     connection.execute(statement.encode())
+            if code.startswith("CREATE DATABASE"):
+                with psycopg.connect(make_conninfo(dsn, dbname=f"sre_{place.suffix}")) as connection:
+                    connection.execute((SQL_FILES / "roles.sql").read_bytes())
         elif code in SERVICES:
             services[code.split()[-1]] = code
         else:

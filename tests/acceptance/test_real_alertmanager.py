@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from tests.support.prometheus import running_alertmanager, running_prometheus
+from tests.support.roles import as_reader
 from tests.support.system import System, running_system, wait_until
 from tests.support.webhook import TOKEN, running_bridge
 from worker.codec import load_codec
@@ -21,6 +21,7 @@ from worker.devstack.processes import LOOPBACK
 from worker.domain.aggregate import ALERT
 from worker.domain.alert import alert_id_of
 from worker.domain.fingerprint import fingerprint_of
+from worker.postgres.queries import connect_reader
 from worker.postgres.queries.alert import SreAlertQueryService
 from worker.topics import REJECTED_TOPIC
 
@@ -146,7 +147,7 @@ def test_an_alert_that_fires_resolves_and_fires_again_has_two_episodes_however_o
     assert system.count("inbox", "outcome = 'facts'") == len(facts)
     assert system.count("inbox", "outcome = 'rejected'") == 0
     assert system.count("inbox") <= 2 * len(facts)  # repeats within five minutes are the same intents, and the test may meet a new five
-    with psycopg.connect(system.settings.writer_dsn) as connection:
+    with connect_reader(as_reader(system.settings.writer_dsn)) as connection:
         alert = SreAlertQueryService(connection).get_alert("acme", alert_id_of("acme", "prometheus", fingerprint_of(LABELS)))
     assert alert is not None
     assert (alert.version, alert.status, alert.episode, alert.starts_at) == (3, "firing", 2, anew.starts_at)

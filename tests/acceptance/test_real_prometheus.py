@@ -13,11 +13,11 @@ from fractions import Fraction
 from threading import Event
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from tests.support.prometheus import program, running_prometheus
 from tests.support.records import create
+from tests.support.roles import as_reader
 from tests.support.system import System, environment_of, running_system, wait_until
 from worker.cli.poll import Poller
 from worker.client import Intent, IntentPublisher
@@ -27,6 +27,7 @@ from worker.domain.fields import EPOCH
 from worker.domain.slo import CreateSLO, SliSpec
 from worker.integrations.poll_state import load_state
 from worker.integrations.prometheus import Source
+from worker.postgres.queries import connect_reader
 from worker.postgres.queries.slo import SreSLOQueryService
 from worker.topics import REJECTED_TOPIC
 
@@ -152,7 +153,7 @@ def through(state: Path) -> datetime:
 
 
 def remaining(system: System) -> Decimal:
-    with psycopg.connect(system.settings.writer_dsn) as connection:
+    with connect_reader(as_reader(system.settings.writer_dsn)) as connection:
         slo = SreSLOQueryService(connection).get_slo("acme", "checkout")
     assert slo is not None
     return slo.current_budget_remaining

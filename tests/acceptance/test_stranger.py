@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from tests.support.facts import fact_headers, transaction, write_fact
+from tests.support.roles import as_relay, as_writer
 from worker.partitioner import partition_of
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def system(kafka: str, database: str, tmp_path: Path) -> Iterator[str]:
     slot = f"test_{uuid4().hex}"
     settings = {
         "SRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "SRE_DATABASE_URL": database,
+        "SRE_DATABASE_URL": as_writer(database),
+        "SRE_RELAY_DATABASE_URL": as_relay(database),
         "SRE_RELAY_SLOT": slot,
         "SRE_CONSUMER_GROUP": slot,
     }

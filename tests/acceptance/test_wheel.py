@@ -21,6 +21,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from worker.devstack.logins import READER, RELAY, WRITER, login, make_logins
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -141,12 +143,22 @@ def test_its_help_names_every_command(installation: Installation) -> None:
 
 
 @pytest.fixture
-def system(installation: Installation, kafka: str, topics: tuple[str, ...], server: str) -> Iterator[Installation]:  # noqa: ARG001 - emptied
+def system(
+    installation: Installation,
+    kafka: str,
+    topics: tuple[str, ...],  # noqa: ARG001 - emptied
+    server: str,
+    template: str,  # noqa: ARG001 - with which the logins are made
+) -> Iterator[Installation]:
     """The installation with settings that lead to an empty Kafka and a database without a schema."""
     name = f"wheel_{uuid4().hex}"
+    database = make_conninfo(server, dbname=name)
     settings = {
         "SRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "SRE_DATABASE_URL": make_conninfo(server, dbname=name),
+        "SRE_MIGRATE_DATABASE_URL": database,
+        "SRE_DATABASE_URL": login(database, WRITER),
+        "SRE_RELAY_DATABASE_URL": login(database, RELAY),
+        "SRE_QUERY_DATABASE_URL": login(database, READER),
         "SRE_RELAY_SLOT": name,
         "SRE_CONSUMER_GROUP": name,
     }
@@ -160,6 +172,7 @@ def system(installation: Installation, kafka: str, topics: tuple[str, ...], serv
 def test_one_intent_becomes_one_fact(system: Installation) -> None:
     assert "applied 0001_" in system.sre_domain("migrate")
     assert system.sre_domain("migrate") == "the schema is up to date\n"
+    make_logins(system.environment["SRE_MIGRATE_DATABASE_URL"])
     assert system.sre_domain("topics") == "the topics are as they must be\n"
     with ExitStack() as services:
         services.enter_context(system.service("relay", until="relaying from slot"))

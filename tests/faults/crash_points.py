@@ -43,8 +43,9 @@ END_TXN: Final = "kafka:EndTxn"
 
 WORKER: Final = (
     CrashPoint("batch taken", "after", _TAKE_BATCH),
-    CrashPoint("before BEGIN", "before", "sql:inbox.lock_positions"),
-    CrashPoint("after BEGIN, positions locked", "after", "sql:inbox.lock_positions"),
+    CrashPoint("before BEGIN", "before", "sql:inbox.see_tenants"),
+    CrashPoint("after BEGIN, tenants named", "after", "sql:inbox.see_tenants"),
+    CrashPoint("positions locked", "after", "sql:inbox.lock_positions"),
     CrashPoint("intents locked", "after", "sql:inbox.lock_intents"),
     CrashPoint("outcomes asked for", "after", "sql:inbox.outcomes_of"),
     CrashPoint("states locked", "after", "sql:slo.lock_rows"),

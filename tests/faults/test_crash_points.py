@@ -126,6 +126,7 @@ def test_every_statement_of_a_batch_has_its_point() -> None:
 def test_every_step_of_a_unit_of_work_has_its_point() -> None:
     awaited = set.union(*(calls_in(function, ast.Await) for function in (UnitOfWork.find, UnitOfWork.outcomes_of, UnitOfWork.save)))
     assert awaited - ANSWERS == {
+        "inbox.see_tenants",
         "inbox.lock_positions",
         "inbox.lock_intents",
         "inbox.find_outcomes",

@@ -13,6 +13,7 @@ import pytest
 from tests.support import refusals
 from tests.support.pipelines import aggregate_of, assert_sound, intake, outcomes
 from tests.support.records import Topic
+from tests.support.roles import as_writer
 from worker.postgres.connection import UnitOpener
 from worker.postgres.storages import STORAGES
 from worker.recovery import process_reliably
@@ -57,7 +58,7 @@ def test_every_record_comes_to_the_same_however_aggregates_are_interleaved(datab
     ]
 
     async def process() -> None:
-        opener = UnitOpener(database, STORAGES)
+        opener = UnitOpener(as_writer(database), STORAGES)
         for batch in batches(records, random):
             whole = intake(database, aggregate_of(batch), opener)
             await process_reliably(batch, replace(whole, now=lambda: refusals.NOW))

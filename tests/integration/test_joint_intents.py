@@ -15,6 +15,7 @@ from psycopg import errors
 from tests.support.incidents import acknowledge, add_entry, correlate, create, merge, numbered, resolve, transition
 from tests.support.pipelines import assert_sound, facts, intake, outcomes, process, process_one, query, stored
 from tests.support.records import NOW, Topic
+from tests.support.roles import as_writer
 from worker.domain.aggregate import INCIDENT
 from worker.domain.alert import IngestAlert, alert_id_of
 from worker.domain.alerts_correlated import AlertsCorrelatedToIncident
@@ -304,7 +305,7 @@ def test_a_joint_intent_that_fails_half_way_leaves_nothing(database: str) -> Non
     join = topic.append(correlate(alert_id("a"), alert_id("b")), numbered(1), intent_id="join")
 
     async def fail() -> None:
-        opener = UnitOpener(database, STORAGES)
+        opener = UnitOpener(as_writer(database), STORAGES)
         with pytest.raises(errors.CheckViolation):
             await process_batch([join], intake(database, INCIDENT, opener))
         await opener.close()

@@ -13,6 +13,7 @@ import pytest
 from psycopg import errors
 
 from tests.support.records import CODEC, NOW, Topic, create, window
+from tests.support.roles import as_writer
 from worker.domain import slo
 from worker.domain.aggregate import SLO
 from worker.domain.ids import uid
@@ -37,7 +38,7 @@ def intake(database: str, now: datetime = NOW, **changes: Any) -> Intake:  # noq
         topic="sre.slo.intents.v1",
         aggregate=SLO,
         emitter=Emitter(CODEC, PARTITIONS),
-        open_unit=UnitOpener(database, STORAGES),
+        open_unit=UnitOpener(as_writer(database), STORAGES),
         now=lambda: now,
         inbox_retention=timedelta(days=30),
     )

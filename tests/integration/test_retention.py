@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.pipelines import intake, query
 from tests.support.records import Topic, create
+from tests.support.roles import as_writer
 from tests.support.system import running_system, wait_until
 from worker.domain.aggregate import SLO
 from worker.postgres.connection import UnitOpener
@@ -31,7 +32,7 @@ REMEMBERED = timedelta(days=38)  # a record comes again for 7 days after it was 
 
 def process(database: str, record: Record, now: datetime) -> None:
     async def one() -> None:
-        opener = UnitOpener(database, STORAGES)
+        opener = UnitOpener(as_writer(database), STORAGES)
         try:
             await process_reliably([record], replace(intake(database, SLO, opener), now=lambda: now))
         finally:

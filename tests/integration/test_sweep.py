@@ -13,15 +13,18 @@ from typer.testing import CliRunner
 
 from tests.support.pipelines import outcomes, process, query
 from tests.support.records import CODEC, NOW, Topic
+from tests.support.roles import as_writer
 from tests.support.runbooks import RUNBOOK_ID, ask, create, requested
 from worker.cli import sweep as command
 from worker.cli.sweep import SOURCE, SweepError, expiry, overdue_runbooks
 from worker.client import Outgoing, to_outgoing
 from worker.domain.ids import uid
 from worker.domain.runbook_execution import ApproveRunbookExecution, CancelRunbookExecution
+from worker.signatures import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from worker.settings import Settings
 
@@ -30,7 +33,7 @@ SECOND = timedelta(seconds=1)
 
 
 def overdue(database: str, at: datetime) -> list[tuple[str, str]]:
-    with psycopg.connect(database) as connection:
+    with psycopg.connect(as_writer(database)) as connection:
         return overdue_runbooks(connection, at)
 
 
@@ -100,17 +103,17 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Outgoing]:
     return records
 
 
-def run() -> tuple[str, BaseException | None]:
+def run(*options: str) -> tuple[str, BaseException | None]:
     app = typer.Typer()
     app.command()(command.sweep)
-    result = CliRunner().invoke(app, [])
+    result = CliRunner().invoke(app, options)
     return result.output, result.exception
 
 
 def test_the_command_asks_for_what_is_overdue_now_and_says_how_many(
     database: str, sent: list[Outgoing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SRE_DATABASE_URL", database)
+    monkeypatch.setenv("SRE_DATABASE_URL", as_writer(database))
     monkeypatch.setenv("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run() == ("no runbook has overdue executions\n", None)
     with psycopg.connect(database, autocommit=True) as connection:
@@ -123,6 +126,22 @@ def test_the_command_asks_for_what_is_overdue_now_and_says_how_many(
     minute = datetime.fromisoformat(time)
     assert timedelta() <= datetime.now(UTC) - minute < timedelta(minutes=2)
     assert dict(sent[0].headers)["ce_id"].decode() == str(uid("sweep", "acme", "past", f"{minute:%Y-%m-%dT%H:%M:00Z}"))
+
+
+def test_one_tenant_s_runbooks_can_be_asked_alone_and_must_be_with_a_key(
+    database: str, sent: list[Outgoing], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SRE_DATABASE_URL", as_writer(database))
+    monkeypatch.setenv("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    with psycopg.connect(database, autocommit=True) as connection:
+        insert_pending(connection, "past", datetime.now(UTC) - timedelta(minutes=2))
+    assert run("--tenant", "globex") == ("no runbook has overdue executions\n", None)
+    assert run("--tenant", "acme") == ("asked for the expiry of overdue executions on 1 runbook\n", None)
+    (tmp_path / "key.pem").write_bytes(Signer.generate().pem())
+    monkeypatch.setenv("SRE_SIGNING_KEY_FILE", str(tmp_path / "key.pem"))
+    assert "--tenant" in run()[0]
+    assert run("--tenant", "acme") == ("asked for the expiry of overdue executions on 1 runbook\n", None)
+    assert [record.key for record in sent] == [b"past"] * 2
 
 
 def insert_pending(connection: psycopg.Connection, runbook_id: str, approval_deadline: datetime) -> None:

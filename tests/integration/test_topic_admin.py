@@ -93,7 +93,7 @@ def test_a_missing_topic_is_named_and_not_made_by_asking(settings: Settings) -> 
     wanted = specs()
     make_topics(settings, wanted[:1])
     for _ in range(2):
-        with pytest.raises(TopicsUnavailableError, match=f"^topics are missing, make them with `sre-domain topics`: {wanted[1].name}$"):
+        with pytest.raises(TopicsUnavailableError, match=f"^topics are missing, or this login .* makes: {wanted[1].name}$"):
             partition_counts(settings, [spec.name for spec in wanted])
 
 

@@ -42,6 +42,6 @@ def rejection_of(record: Record, code: RejectionCode, *, used_up: bool = False) 
         envelope = open_envelope(record)
         assert isinstance(envelope, Envelope)
         rejection_id = rejection_id_by_intent(envelope)
-    row = Emitter(CODEC, {REJECTED_TOPIC: 12}).rejection_row(record, Rejection(code, "no"), rejection_id)
+    row = Emitter(CODEC, {REJECTED_TOPIC: 12}).rejection_row(record, Rejection(code, "no"), rejection_id, None)
     texts = {"ce_id": str(row.id), "ce_type": row.type, "ce_tenantid": row.tenant_id or None, "ce_causationid": row.causation_id}
     return row, [(name, text) for name, text in texts.items() if text is not None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from tests.support.records import CODEC, NOW
+from tests.support.roles import as_writer
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.fields import parse_rfc3339
 from worker.domain.ids import uid
@@ -36,7 +37,7 @@ def intake(database: str, aggregate: Aggregate, opener: UnitOpener | None = None
         topic=intents_topic(aggregate.name),
         aggregate=aggregate,
         emitter=Emitter(CODEC, PARTITIONS),
-        open_unit=opener or UnitOpener(database, STORAGES),
+        open_unit=opener or UnitOpener(as_writer(database), STORAGES),
         now=lambda: NOW,
         inbox_retention=timedelta(days=30),
     )
@@ -54,7 +55,7 @@ def process(database: str, *batches: Sequence[Record]) -> None:
 
 async def process_one(database: str, batch: Sequence[Record]) -> None:
     """A batch on a connection of its own."""
-    opener = UnitOpener(database, STORAGES)
+    opener = UnitOpener(as_writer(database), STORAGES)
     try:
         await process_reliably(batch, intake(database, aggregate_of(batch), opener))
     finally:

@@ -19,6 +19,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
 
+from tests.support.roles import as_relay, as_writer
 from worker.audit import breaches
 from worker.client import publish, read_committed
 from worker.codec import load_codec
@@ -141,7 +142,8 @@ def running_system(kafka: str, database: str, directory: Path) -> Iterator[Syste
 def environment_of(settings: Settings) -> dict[str, str]:
     return {
         "SRE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "SRE_DATABASE_URL": settings.writer_dsn,
+        "SRE_DATABASE_URL": as_writer(settings.writer_dsn),
+        "SRE_RELAY_DATABASE_URL": as_relay(settings.relay_dsn),
         "SRE_CONSUMER_GROUP": settings.consumer_group,
         "SRE_RELAY_SLOT": settings.relay_slot,
         "SRE_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from worker.audit.observed import header_values, place, repeated, subject_of
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from worker.audit.observed import Evidence, Outcome, SeenFact, Subject
     from worker.codec import Codec
     from worker.envelope import Record
+
+# A rejection's cuts, docs/contract.md, "Rejections".
+_KEY_BYTES: Final = 64 * 1024
+_HEADERS_BYTES: Final = 256 * 1024
+_HEADERS: Final = 16_384
+_WHOLE_VALUE_BYTES: Final = 1024 * 1024
+_CUT_VALUE_BYTES: Final = 256 * 1024
 
 
 def breaches(evidence: Evidence, seen: Sequence[SeenFact], codec: Codec) -> Iterator[str]:
@@ -120,6 +128,20 @@ def _rejections_hold_the_record(evidence: Evidence, rejections: Iterable[Record]
     for record in rejections:
         held = codec.decode("IntentRejected", record.value or b"")
         original = intents.get((held["topic"], held["partition"], held["offset"]))
-        headers = [(header["name"], header["value"]) for header in held["headers"]]
-        if original is None or (held["key"], held["value"], headers) != (original.key, original.value, list(original.headers)):
+        if original is None or not _holds(held, original):
             yield f"8: {place(record)} does not hold the record it refuses"
+
+
+def _holds(held: Mapping[str, Any], original: Record) -> bool:
+    """Byte for byte, up to the cuts."""
+    value, headers = original.value, [(header["name"], header["value"]) for header in held["headers"]]
+    count, cut_value = len(headers), value if value is None or len(value) <= _WHOLE_VALUE_BYTES else value[:_CUT_VALUE_BYTES]
+    one_more = sum(len(name.encode()) + len(text or b"") for name, text in original.headers[: count + 1])
+    is_as_long_as_it_may_be = count == len(original.headers) or count == _HEADERS or one_more > _HEADERS_BYTES
+    return (
+        held["key"] == (original.key and original.key[:_KEY_BYTES])
+        and held["value"] == cut_value
+        and (held["value_size"], held["value_sha256"]) == (len(value or b""), sha256(value or b"").hexdigest())
+        and headers == list(original.headers[:count])
+        and is_as_long_as_it_may_be
+    )

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -20,11 +21,12 @@ from worker.envelope import TYPE_PREFIX
 from worker.errors import WorkerError
 from worker.logs import only_errors_of_ours
 from worker.messages import fact_as_json, rejection_as_json
+from worker.printable import printable, printable_json
 from worker.settings import KafkaSettings
 from worker.topics import REJECTED_TOPIC, facts_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from confluent_kafka import Message
 
@@ -55,7 +57,7 @@ def publish(
         except UnicodeError:
             faults.append(f"line {number}: is not UTF-8, or holds half a surrogate pair")
         except ValueError as error:
-            faults.append(f"line {number}: {error}")
+            faults.append(printable(f"line {number}: {error}"))
     if faults:
         raise LineError("\n".join(faults))
     count = publish_records(settings, records)
@@ -72,23 +74,18 @@ def facts(
         raise typer.BadParameter(f"must be one of {', '.join(AGGREGATES)}", param_hint="--aggregate")
     topics = [facts_topic(name) for name in ([aggregate] if aggregate else AGGREGATES)]
     codec = load_codec()
-    for message in _messages(topics, from_beginning=from_beginning, follow=follow):
-        _print(fact_as_json(message, codec))
+    _print_each(_messages(topics, from_beginning=from_beginning, follow=follow), partial(fact_as_json, codec=codec))
 
 
 def print_rejected(*, from_beginning: bool, follow: bool) -> None:
     """Print refused intents as JSON lines, with the reason and the record as it was received."""
     codec = load_codec()
-    for message in _messages([REJECTED_TOPIC], from_beginning=from_beginning, follow=follow):
-        _print(rejection_as_json(message, codec))
+    _print_each(_messages([REJECTED_TOPIC], from_beginning=from_beginning, follow=follow), partial(rejection_as_json, codec=codec))
 
 
 def outgoing_from_line(line: str, codec: Codec) -> Outgoing:
     """One line of `publish`. Raises ValueError, which names every field at fault."""
-    try:
-        given = json.loads(line, parse_float=Decimal)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error}") from None
+    given = _json_of(line)
     if not isinstance(given, dict):
         raise ValueError("must be a JSON object")  # noqa: TRY004 - all faults of a line are values
     missing = [name for name in ("type", "tenant", "key", "data") if name not in given]
@@ -117,6 +114,15 @@ def outgoing_from_line(line: str, codec: Codec) -> Outgoing:
     return to_outgoing(intent, codec)
 
 
+def _json_of(line: str) -> Any:  # noqa: ANN401 - JSON
+    try:
+        return json.loads(line, parse_float=Decimal)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
 def _where(field: str) -> str:
     return {"ce_subject": "key", "ce_tenantid": "tenant", "ce_id": "id"}.get(field, f"data.{field}")
 
@@ -128,6 +134,18 @@ def _messages(topics: list[str], *, from_beginning: bool, follow: bool) -> Itera
     return read_committed(KafkaSettings.from_environment(), topics, from_beginning=from_beginning, stopped=stopped)
 
 
+def _print_each(messages: Iterable[Message], as_json: Callable[[Message], dict[str, object]]) -> None:
+    """What can't be read is said on stderr and passed over: one such record hides nothing of those behind it."""
+    for message in messages:
+        try:
+            item = as_json(message)
+        except ValueError as error:
+            place = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            typer.echo(printable(f"passed over: {place} can't be read: {error}"), err=True)
+        else:
+            _print(item)
+
+
 def _print(item: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(item, ensure_ascii=False) + "\n")
+    sys.stdout.write(printable_json(item) + "\n")
     sys.stdout.flush()

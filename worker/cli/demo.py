@@ -25,6 +25,7 @@ from worker.demo.state import read_state
 from worker.demo.story import tell
 from worker.devstack.stack import Broker, running_stack
 from worker.errors import WorkerError
+from worker.postgres.queries import connect_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def _demonstrate(broker: Broker, directory: Path, out: Path, console: Console, b
 
 
 def _read_state(stack: Stack, observed: Observed) -> State:
-    with psycopg.connect(stack.settings.writer_dsn, autocommit=True) as connection:
+    with connect_reader(stack.settings.reader_dsn) as connection:
         return read_state(connection, observed.facts)
 
 

@@ -22,6 +22,7 @@ from worker.domain.rejection import Rejection
 from worker.integrations.argocd import Application, Report, fleet_state, health_checks, read_applications
 from worker.integrations.kubectl_output import MAX_BYTES, KubectlOutputError
 from worker.logs import only_errors_of_ours
+from worker.printable import printable
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def argocd(
     subject = stream_id(tenant, environment, cluster)
     intents = [_intent(fleet, tenant, subject), *(_check_intent(check, tenant) for check in checks)]
     for line in summary(report, applications, fleet):
-        typer.echo(line)
+        typer.echo(printable(line))
     typer.echo(f"1 fleet state and {_count(len(checks), 'health check')}, as of {format_rfc3339(timestamp)}")  # a retry needs the time
     published = publish(settings, [to_outgoing(intent, codec) for intent in intents])
     typer.echo(f"{_count(published, 'intent')} published")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Final
 
 import typer
+from confluent_kafka import KafkaException
 
-from worker.cli import bridge, bus, demo, imports, maintain, poll, query, rejected, relay, stack, sweep, worker
+from worker.cli import bridge, bus, config, demo, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
 from worker.errors import WorkerError
+from worker.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_USAGE: Final = 2
+_OBEYED: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 app = typer.Typer(
     name="sre-domain",
@@ -25,6 +36,8 @@ app.add_typer(imports.app, name="import", rich_help_panel="Sources")
 app.command(rich_help_panel="Set-up")(stack.migrate)
 app.command(rich_help_panel="Set-up")(stack.topics)
 app.command(rich_help_panel="Set-up")(maintain.maintain)
+app.command(rich_help_panel="Set-up")(config.config)
+app.add_typer(keys.app, name="keys", rich_help_panel="Set-up")
 app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)
@@ -35,11 +48,27 @@ app.add_typer(query.app, name="query", rich_help_panel="The bus, for people")
 
 def main() -> None:
     """Run the command line; the entry point of the distribution."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, and half surrogate pairs
+    _refuse_what_a_terminal_obeys(sys.argv[1:])
     try:
         app()
     except WorkerError as error:
-        sys.stderr.write(f"sre-domain: {error}\n")
+        lines = "\n".join(map(printable, str(error).split("\n")))
+        sys.stderr.write(f"sre-domain: {lines}\n")
+        sys.exit(1)
+    except KafkaException as error:  # of a client that can't be made with these settings
+        sys.stderr.write(f"sre-domain: Kafka: {printable(error.args[0].str())}\n")
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone: `sre-domain facts | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _refuse_what_a_terminal_obeys(arguments: Iterable[str]) -> None:
+    """Ahead of the parser, whose complaints repeat what they were given."""
+    for argument in arguments:
+        if _OBEYED.search(argument) is not None:
+            sys.stderr.write(f"sre-domain: an argument holds a control character: {printable(argument)}\n")
+            sys.exit(_USAGE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -17,13 +16,16 @@ from worker.domain.fields import format_rfc3339
 from worker.errors import SettingsError
 from worker.postgres.queries import (
     DEFAULT_PAGE_SIZE,
+    DEFAULT_WAIT_SECONDS,
     QueryError,
     SreAlertQueryService,
     SreHealthQueryService,
     SreIncidentQueryService,
     SreRunbookQueryService,
     SreSLOQueryService,
+    connect_reader,
 )
+from worker.printable import printable, printable_json
 from worker.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
 
 NOT_FOUND: Final = 1
 REFUSED: Final = 2
-_CONNECT_TIMEOUT_SECONDS: Final = 5
 
 Tenant = Annotated[str, typer.Option(help="The tenant whose state is read; required.")]
 Id = Annotated[str, typer.Argument(metavar="ID")]
 PageSize = Annotated[int, typer.Option(help="1 to 200.")]
 After = Annotated[str | None, typer.Option(help="The `next` of the page before.")]
+MinVersion = Annotated[int | None, typer.Option(help="That version or a later one, else NOT_YET: a fact's, to see what it tells of.")]
+WaitSeconds = Annotated[float, typer.Option(min=0, max=60, help="How long to wait for --min-version.")]
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -50,10 +53,13 @@ def query() -> None:
 
 
 @app.command("get-incident")
-def get_incident(incident_id: Id, tenant: Tenant = "") -> None:
+def get_incident(
+    incident_id: Id, tenant: Tenant = "", min_version: MinVersion = None, wait_seconds: WaitSeconds = DEFAULT_WAIT_SECONDS
+) -> None:
     """Print an incident with its timeline."""
     with _reading() as connection:
-        _print_found("INCIDENT", SreIncidentQueryService(connection).get_incident(tenant, incident_id), incident_id, tenant)
+        incident = SreIncidentQueryService(connection).get_incident(tenant, incident_id, min_version=min_version, wait_seconds=wait_seconds)
+        _print_found("INCIDENT", incident, incident_id, tenant)
 
 
 @app.command("list-open-incidents")
@@ -64,10 +70,11 @@ def list_open_incidents(tenant: Tenant = "", page_size: PageSize = DEFAULT_PAGE_
 
 
 @app.command("get-alert")
-def get_alert(alert_id: Id, tenant: Tenant = "") -> None:
+def get_alert(alert_id: Id, tenant: Tenant = "", min_version: MinVersion = None, wait_seconds: WaitSeconds = DEFAULT_WAIT_SECONDS) -> None:
     """Print an alert."""
     with _reading() as connection:
-        _print_found("ALERT", SreAlertQueryService(connection).get_alert(tenant, alert_id), alert_id, tenant)
+        alert = SreAlertQueryService(connection).get_alert(tenant, alert_id, min_version=min_version, wait_seconds=wait_seconds)
+        _print_found("ALERT", alert, alert_id, tenant)
 
 
 @app.command("list-active-alerts")
@@ -83,10 +90,13 @@ def list_active_alerts(
 
 
 @app.command("get-runbook")
-def get_runbook(runbook_id: Id, tenant: Tenant = "") -> None:
+def get_runbook(
+    runbook_id: Id, tenant: Tenant = "", min_version: MinVersion = None, wait_seconds: WaitSeconds = DEFAULT_WAIT_SECONDS
+) -> None:
     """Print a runbook with its unfinished executions."""
     with _reading() as connection:
-        _print_found("RUNBOOK", SreRunbookQueryService(connection).get_runbook(tenant, runbook_id), runbook_id, tenant)
+        runbook = SreRunbookQueryService(connection).get_runbook(tenant, runbook_id, min_version=min_version, wait_seconds=wait_seconds)
+        _print_found("RUNBOOK", runbook, runbook_id, tenant)
 
 
 @app.command("list-runbooks")
@@ -97,10 +107,11 @@ def list_runbooks(tenant: Tenant = "", page_size: PageSize = DEFAULT_PAGE_SIZE, 
 
 
 @app.command("get-slo")
-def get_slo(slo_id: Id, tenant: Tenant = "") -> None:
+def get_slo(slo_id: Id, tenant: Tenant = "", min_version: MinVersion = None, wait_seconds: WaitSeconds = DEFAULT_WAIT_SECONDS) -> None:
     """Print an SLO's definition and error budget."""
     with _reading() as connection:
-        _print_found("SLO", SreSLOQueryService(connection).get_slo(tenant, slo_id), slo_id, tenant)
+        slo = SreSLOQueryService(connection).get_slo(tenant, slo_id, min_version=min_version, wait_seconds=wait_seconds)
+        _print_found("SLO", slo, slo_id, tenant)
 
 
 @app.command("list-slos")
@@ -117,15 +128,22 @@ def get_current_fleet_state(
     cluster: Annotated[str | None, typer.Option(help="Only this cluster.")] = None,
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     after: After = None,
+    min_version: MinVersion = None,
+    wait_seconds: WaitSeconds = DEFAULT_WAIT_SECONDS,
 ) -> None:
-    """Print the current snapshot of each of an environment's clusters, a page at a time."""
+    """Print the current snapshot of each of an environment's clusters, a page at a time; --min-version needs --cluster."""
     with _reading() as connection:
-        _print(SreHealthQueryService(connection).get_current_fleet_state(tenant, environment, cluster, page_size, after))
+        service = SreHealthQueryService(connection)
+        _print(
+            service.get_current_fleet_state(
+                tenant, environment, cluster, page_size, after, min_version=min_version, wait_seconds=wait_seconds
+            )
+        )
 
 
 @contextmanager
 def _reading() -> Iterator[psycopg.Connection[Any]]:
-    with _one_line_errors(), _connect() as connection:
+    with _one_line_errors(), connect_reader(DatabaseSettings.from_environment().reader_dsn) as connection:
         yield connection
 
 
@@ -134,11 +152,6 @@ def _print_found(aggregate: str, found: object | None, aggregate_id: str, tenant
         typer.echo(f"{aggregate}_NOT_FOUND: {aggregate_id!r} is no {aggregate.lower()} of tenant {tenant!r}", err=True)
         raise typer.Exit(NOT_FOUND)
     _print(found)
-
-
-def _connect() -> psycopg.Connection[Any]:
-    dsn = DatabaseSettings.from_environment().writer_dsn
-    return psycopg.connect(dsn, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_SECONDS, application_name="sre-domain query")
 
 
 @contextmanager
@@ -153,12 +166,12 @@ def _one_line_errors() -> Iterator[None]:
         line = f"DATABASE_ERROR: {str(error).partition(chr(10))[0]}"
     else:
         return
-    typer.echo(line, err=True)
+    typer.echo(printable(line), err=True)
     raise typer.Exit(REFUSED)
 
 
 def _print(item: object) -> None:
-    typer.echo(json.dumps(_as_json(item), ensure_ascii=False))
+    typer.echo(printable_json(_as_json(item)))
 
 
 def _as_json(value: object) -> object:

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from worker.cli.bus import Follow, FromBeginning, print_rejected
 from worker.cli.rejected_options import Codes, IntentType, Name, Since, Tenant, Until, complain, prepared, selection_of
-from worker.cli.rejected_page import page_of, printable
+from worker.cli.rejected_page import page_of
 from worker.cli.rejected_replay import replay
 from worker.dead_letters.finding import find
 from worker.errors import WorkerError
 from worker.messages import rejection_as_json
+from worker.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.rejected_page import printable
 from worker.codec import load_codec
 from worker.dead_letters.finding import Selection
 from worker.domain.fields import parse_rfc3339
 from worker.domain.rejection import RejectionCode
 from worker.envelope import TYPE_PREFIX
 from worker.logs import only_errors_of_ours
+from worker.printable import printable
 from worker.registry import writer_of_id
 from worker.settings import KafkaSettings
 

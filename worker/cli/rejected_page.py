@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from worker.codec import DecodeError
 from worker.domain.fields import format_rfc3339
+from worker.printable import printable
 from worker.registry import RegistryAwayError
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 _SHOWN_BYTES: Final = 256
 _BYTES_A_LINE: Final = 32
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal might obey, or show as nothing, in escapes: control characters, bidi marks, line ends."""
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 
 def page_of(letter: Letter, codec: Codec) -> str:

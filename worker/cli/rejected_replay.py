@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli.rejected_options import Codes, IntentType, Name, Since, Tenant, Until, complain, prepared, selection_of
-from worker.cli.rejected_page import printable
-from worker.client import publish
+from worker.client import publish_as_is, signer_of
 from worker.dead_letters.finding import Selection, find
 from worker.dead_letters.replay import LeftOut, Resend, replays
 from worker.errors import WorkerError
+from worker.printable import printable
 from worker.registry import RegistryAwayError
 
 if TYPE_CHECKING:
@@ -57,8 +57,12 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
     A record keeps its id where the rejection did not use it up (INTERNAL_ERROR, for one). Else it gets another that follows from the old id
     and the content. Either way a replay that is repeated, or taken up after it was interrupted, is the same intents: nothing is done twice.
     What the worker would refuse whatever the state is, is left out; the exit status is 1 then.
+
+    A record with its own id keeps its own signature. Any other is signed with the key of SRE_SIGNING_KEY_FILE, where it is set: it asks in
+    your name. A record that was refused for who asked is never signed anew.
     """
     settings, codec = prepared()
+    signer = signer_of(settings)
     selection = selection_of(code, tenant, since, until, name, intent)
     if selection == Selection() and not dry_run:
         raise typer.BadParameter("say which: --code, --tenant, --since, --until, --id or --type", param_hint="replay")
@@ -69,7 +73,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
 
     def resends() -> Iterator[Resend]:
         nonlocal faults
-        for outcome in replays(letters, refused, codec, datetime.now(UTC), restamp=restamp):
+        for outcome in replays(letters, refused, codec, datetime.now(UTC), signer, restamp=restamp):
             if isinstance(outcome, Resend):
                 yield outcome
                 continue
@@ -79,7 +83,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options of a command
                 _say(outcome)
 
     try:
-        sent = sum(map(_say, resends())) if dry_run else publish(settings, _paced(resends(), len(places)))
+        sent = sum(map(_say, resends())) if dry_run else publish_as_is(settings, _paced(resends(), len(places)))
     except RegistryAwayError as error:
         raise WorkerError(str(error)) from None
     typer.echo(f"{_count(len(places), 'rejection')} selected, {_count(sent, 'intent')} {'to send' if dry_run else 'sent'}")

@@ -11,6 +11,7 @@ import typer
 
 from worker.devstack.stack import Broker, running_stack
 from worker.domain.aggregate import AGGREGATES
+from worker.logs import only_errors_of_ours
 from worker.postgres.migrate import migrate as migrate_database
 from worker.relay.slot import ensure_slot
 from worker.settings import DatabaseSettings, KafkaSettings
@@ -44,6 +45,7 @@ def migrate() -> None:
 
 def topics(partitions: Partitions = None) -> None:
     """Make the topics that are missing. Names settings of existing ones that are not as they must be; the status is then 1."""
+    only_errors_of_ours()
     report = make_topics(KafkaSettings.from_environment(), topic_specs(tuple(AGGREGATES)), partitions)
     for name in report.created:
         typer.echo(f"made {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import psycopg
 import typer
@@ -26,16 +26,18 @@ class SweepError(WorkerError):
     """What is overdue could not be read; nothing was sent."""
 
 
-def sweep() -> None:
+def sweep(tenant: Annotated[str | None, typer.Option(help="Only this tenant's runbooks: a signing key is one tenant's.")] = None) -> None:
     """Ask for the expiry of overdue runbook executions, one intent a runbook. Once more in the same minute, it is the same intents."""
     only_errors_of_ours()
     settings, codec = Settings.from_environment(), load_codec()
+    if settings.signing_key_file is not None and tenant is None:
+        raise typer.BadParameter("is needed with SRE_SIGNING_KEY_FILE: run it for each tenant, with a key of each", param_hint="--tenant")
     minute = datetime.now(UTC).replace(second=0, microsecond=0)
     try:
         with psycopg.connect(
             settings.writer_dsn, connect_timeout=_CONNECT_TIMEOUT_SECONDS, application_name="sre-domain sweep"
         ) as connection:
-            runbooks = overdue_runbooks(connection, minute)
+            runbooks = [one for one in overdue_runbooks(connection, minute) if tenant in {None, one[0]}]
     except psycopg.Error as error:
         raise SweepError(f"the overdue executions can't be read: {' '.join(str(error).split())}") from None
     count = publish(settings, [to_outgoing(expiry(tenant_id, runbook_id, minute), codec) for tenant_id, runbook_id in runbooks])

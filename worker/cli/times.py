@@ -11,8 +11,11 @@ from worker.domain.fields import parse_rfc3339
 
 def time_or_now(text: str | None, option: str) -> datetime:
     """Raises typer.BadParameter, which names the option, where the text is no RFC 3339 time."""
-    if text is None:
-        return datetime.now(UTC)
+    return datetime.now(UTC) if text is None else parsed_time(text, option)
+
+
+def parsed_time(text: str, option: str) -> datetime:
+    """Raises typer.BadParameter, as time_or_now() does."""
     try:
         return parse_rfc3339(text)
     except ValueError:

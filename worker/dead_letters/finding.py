@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-from worker.bus import BusError, partitions_of
+from worker.bus import BusError
 from worker.committed import committed_consumer, poll_together
 from worker.dead_letters.letters import broker_time, header_texts, read_letter
 from worker.topics import REJECTED_TOPIC
@@ -60,9 +60,8 @@ def find(settings: KafkaSettings, selection: Selection, codec: Codec, complain: 
 
     What is no rejection, or one of a later version, is complained of and passed over. Raises BusError.
     """
-    consumer = committed_consumer(settings, where_lost="earliest")
+    consumer, partitions = committed_consumer(settings, [REJECTED_TOPIC], where_lost="earliest")
     try:
-        partitions = partitions_of(consumer, [REJECTED_TOPIC])
         consumer.assign(_starts(consumer, partitions, selection.since))
         unread = set(partitions)
         while unread:

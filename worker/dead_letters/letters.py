@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 from worker.domain.fields import EPOCH
@@ -12,12 +12,15 @@ from worker.envelope import TYPE_PREFIX, Record
 from worker.messages import read_rejection
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from confluent_kafka import Message
 
     from worker.codec import Codec
     from worker.domain.rejection import IntentRejected
 
 _MILLISECOND = timedelta(milliseconds=1)
+_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ def header_texts(message: Message) -> dict[str, str]:
 
 
 def broker_time(message: Message) -> datetime:
-    return datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=max(0, min(message.timestamp()[1], _LATEST_MS)))
 
 
 def read_letter(message: Message, codec: Codec) -> Letter:

@@ -2,6 +2,9 @@
 
 Where the rejection used up no id, the record goes out as it was. Where it did, the same id would be recognised as decided and nothing
 would come of it, so the record gets another: one that follows from the old id and the content, with the old intent as its cause.
+
+A record that keeps its id and was signed goes out with its own signature. Any other asks in the name of whoever replays it, with their key.
+But never one that was refused for who asked: nobody's key makes that good.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from worker.domain.rejection import Rejection, RejectionCode
 from worker.envelope import Envelope, Record, open_envelope
 from worker.intents import Outgoing
 from worker.receiving import Fit, content_hash, judge
+from worker.signatures import is_signed, without_signature
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
@@ -26,12 +30,21 @@ if TYPE_CHECKING:
     from worker.codec import Codec
     from worker.dead_letters.letters import Letter
     from worker.envelope import Header
+    from worker.signatures import Signer
 
 Intent = tuple[str, str]
 """Tenant and intent id."""
 
 _AGGREGATES: Final = {intents_topic(name): aggregate for name, aggregate in AGGREGATES.items()}
 _TIME_CODES: Final = (RejectionCode.TIMESTAMP_IN_FUTURE, RejectionCode.INTENT_EXPIRED)
+ASKER_CODES: Final = (
+    RejectionCode.SIGNATURE_REQUIRED,
+    RejectionCode.SIGNATURE_INVALID,
+    RejectionCode.KEY_UNKNOWN,
+    RejectionCode.KEY_REVOKED,
+    RejectionCode.TENANT_MISMATCH,
+    RejectionCode.NOT_AUTHORISED,
+)
 _RETENTION: Final = timedelta(days=30)  # the longest that an inbox remembers
 
 
@@ -60,12 +73,12 @@ class LeftOut:
 
 
 def replays(
-    letters: Iterable[Letter], refused: Collection[Intent], codec: Codec, now: datetime, *, restamp: bool
+    letters: Iterable[Letter], refused: Collection[Intent], codec: Codec, now: datetime, signer: Signer | None = None, *, restamp: bool
 ) -> Iterator[Resend | LeftOut]:
     """What becomes of each letter. `refused` are the intents of all letters: one whose replay is among them gives way to that."""
     sent: set[tuple[str, str, bytes]] = set()
     for letter in letters:
-        replay = replay_of(letter, codec, now, restamp=restamp)
+        replay = replay_of(letter, codec, now, signer, restamp=restamp)
         if isinstance(replay, Resend):
             same = replay.tenant_id, replay.intent_id, replay.content
             if same in sent:
@@ -77,10 +90,11 @@ def replays(
         yield replay
 
 
-def replay_of(letter: Letter, codec: Codec, now: datetime, *, restamp: bool = False) -> Resend | LeftOut:
+def replay_of(letter: Letter, codec: Codec, now: datetime, signer: Signer | None = None, *, restamp: bool = False) -> Resend | LeftOut:
     """Judged by the worker's own checks of a record alone, so that what would be refused whatever the state is stays where it is.
 
-    `restamp` gives a record whose ce_time was refused the time at which Kafka took it.
+    What keys and signatures come to is the worker's to say. `restamp` gives a record whose ce_time was refused the time at which Kafka
+    took it.
     """
     aggregate = _AGGREGATES.get(letter.rejection.topic)
     if aggregate is None:
@@ -91,12 +105,16 @@ def replay_of(letter: Letter, codec: Codec, now: datetime, *, restamp: bool = Fa
     envelope = open_envelope(record)
     if isinstance(envelope, Rejection):
         return _refused_again(letter, envelope)
+    asker_was_refused = letter.rejection.code in ASKER_CODES
     time_was_refused = letter.rejection.code in _TIME_CODES and not letter.used_up_id
     if letter.used_up_id or letter.rejection.code == RejectionCode.IDEMPOTENCY_KEY_REUSED or (restamp and time_was_refused):
-        if any(name == "ce_signature" for name, _ in record.headers):
-            return LeftOut(letter, "signed, and a new id or time would break the signature: its producer has to ask again")
+        if asker_was_refused:
+            return LeftOut(letter, f"refused for who asked ({letter.rejection.code}): its producer has to ask again")
+        if signer is None and is_signed(record.headers):
+            why = "signed, and a new id or time would break the signature: its producer has to ask again, or you with SRE_SIGNING_KEY_FILE"
+            return LeftOut(letter, why)
         time = format_rfc3339(letter.rejection.broker_timestamp) if restamp and time_was_refused else None
-        record = renamed(record, envelope, time)
+        record = renamed(record._replace(headers=without_signature(record.headers)), envelope, time)
         envelope = open_envelope(record)
         if isinstance(envelope, Rejection):
             return _refused_again(letter, envelope)
@@ -104,6 +122,8 @@ def replay_of(letter: Letter, codec: Codec, now: datetime, *, restamp: bool = Fa
     if not isinstance(verdict, Fit):
         return _refused_again(letter, verdict.rejection)
     headers = cast("Sequence[tuple[str, bytes]]", record.headers)  # a header that is null goes out as one
+    if signer is not None and not asker_was_refused and not is_signed(headers):
+        headers = signer.sign(headers, record.value or b"")
     outgoing = Outgoing(record.topic, record.key or b"", record.value or b"", headers)
     return Resend(letter, envelope.tenant_id, envelope.intent_id, content_hash(record), outgoing)
 

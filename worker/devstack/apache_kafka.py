@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from worker.devstack.processes import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
 _LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
@@ -47,6 +47,7 @@ class KafkaBroker:
     port: int
     controller_port: int
     process: subprocess.Popen[bytes]
+    changes: BrokerChanges
 
     @property
     def pid(self) -> int:
@@ -65,6 +66,14 @@ class ProxiedListener:
     advertised_port: int
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerChanges:
+    """Settings that differ from, or add to, those of the stack; one of the listeners has to be at the broker's port."""
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    java_options: tuple[str, ...] = ()
+
+
 @contextmanager
 def running_kafka(directory: Path, port: int | None = None) -> Iterator[KafkaBroker]:
     broker = start_kafka(directory, port)
@@ -79,6 +88,7 @@ def start_kafka(
     port: int | None = None,
     controller_port: int | None = None,
     proxied: ProxiedListener | None = None,
+    changes: BrokerChanges | None = None,
     *,
     ready_within_seconds: float = 60,
 ) -> KafkaBroker:
@@ -89,19 +99,22 @@ def start_kafka(
     java, jars = _java(), _jars()
     directory.mkdir(parents=True, exist_ok=True)
     log, data, properties = directory / "kafka.log", directory / "data", directory / "server.properties"
-    properties.write_text(_PROPERTIES.read_text(encoding="utf-8") + _addresses(port, controller_port, data, proxied), encoding="utf-8")
-    command = [java, *_QUICK_START, _HEAP, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
+    changes = changes or BrokerChanges()
+    changed = "".join(f"{name}={value}\n" for name, value in changes.settings.items())  # the last line of a name counts
+    stack = _PROPERTIES.read_text(encoding="utf-8") + _addresses(port, controller_port, data, proxied)
+    properties.write_text(stack + changed, encoding="utf-8")
+    command = [java, *_QUICK_START, _HEAP, *changes.java_options, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*"]
     if not (data / "meta.properties").exists():
         run("formatting Kafka's storage", [*command, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", properties], log)
     process = launch([*command, "kafka.Kafka", properties], log)
     wait_until_ready("Apache Kafka", process, lambda: accepts_connections(port), log, seconds=ready_within_seconds)
-    return KafkaBroker(directory, port, controller_port, process)
+    return KafkaBroker(directory, port, controller_port, process, changes)
 
 
 def restart_kafka(broker: KafkaBroker) -> KafkaBroker:
     """Stop a broker that has not been killed or stopped already and start it again: same data, same ports, another pid."""
     stop_kafka(broker)
-    return start_kafka(broker.directory, broker.port, broker.controller_port)
+    return start_kafka(broker.directory, broker.port, broker.controller_port, changes=broker.changes)
 
 
 def stop_kafka(broker: KafkaBroker) -> None:

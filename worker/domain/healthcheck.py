@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Strict
+from pydantic import AfterValidator, Strict, WrapValidator
 
 from worker.domain.argocd_health import DEGRADED, HEALTHY, READINGS, UNHEALTHY, UNKNOWN
 from worker.domain.fields import (
@@ -64,7 +64,7 @@ class Assessment:
     timestamp: Timestamp
     status: Listed
     raw_status: Line100 | None = None
-    conditions: Annotated[tuple[HealthCondition, ...], AfterValidator(AtMost(MAX_CONDITIONS))] = ()
+    conditions: Annotated[tuple[HealthCondition, ...], WrapValidator(AtMost(MAX_CONDITIONS))] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

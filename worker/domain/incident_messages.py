@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict, WrapValidator
 
 from worker.domain.alerts_correlated import AlertsCorrelatedToIncident
 from worker.domain.fields import (
@@ -39,9 +39,9 @@ Assignee = Annotated[Listed, AfterValidator(Text(200))]  # a blank one has a cod
 EntryText = Annotated[Text10000, AfterValidator(_not_blank), Field(validate_default=True)]
 Source = Annotated[str, Strict(), AfterValidator(OneOf(("alert", "manual", "agent")))]
 Status = Annotated[str, Strict(), AfterValidator(OneOf(STATUSES))]
-Resources = Annotated[tuple[String, ...], AfterValidator(DistinctAtMost(MAX_RESOURCES))]  # what is no ref has a code of its own
-MergedIds = Annotated[tuple[Uuid, ...], AfterValidator(AtMost(20))]
-AlertIds = Annotated[tuple[Uuid, ...], AfterValidator(DistinctAtMost(100))]
+Resources = Annotated[tuple[String, ...], WrapValidator(DistinctAtMost(MAX_RESOURCES))]  # what is no ref has a code of its own
+MergedIds = Annotated[tuple[Uuid, ...], WrapValidator(AtMost(20))]
+AlertIds = Annotated[tuple[Uuid, ...], WrapValidator(DistinctAtMost(100))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

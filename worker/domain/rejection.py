@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from worker.domain.fields import Bytes, Int32, Int64, String, Timestamp
+
+_MOST_VIOLATIONS = 1000  # more than a record has that is within its limits
+_MOST_IN_SENTENCE = 50
 
 
 class RejectionCode(StrEnum):
@@ -11,6 +15,12 @@ class RejectionCode(StrEnum):
 
     MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
     TENANT_REQUIRED = "TENANT_REQUIRED"
+    TENANT_MISMATCH = "TENANT_MISMATCH"
+    SIGNATURE_REQUIRED = "SIGNATURE_REQUIRED"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    KEY_UNKNOWN = "KEY_UNKNOWN"
+    KEY_REVOKED = "KEY_REVOKED"
+    NOT_AUTHORISED = "NOT_AUTHORISED"
     SCHEMA_INVALID = "SCHEMA_INVALID"
     UNKNOWN_INTENT = "UNKNOWN_INTENT"
     TIMESTAMP_IN_FUTURE = "TIMESTAMP_IN_FUTURE"
@@ -119,9 +129,11 @@ class IntentRejected:
 
 
 def refuse_fields(code: RejectionCode, faults: dict[str, str]) -> Rejection:
-    """A rejection whose sentence is read off the fields that fail."""
-    message = "; ".join(f"{field} {fault}" for field, fault in faults.items())
-    return Rejection(code, message, tuple(Violation(field, fault) for field, fault in faults.items()))
+    """A rejection whose sentence is read off the fields that fail, or the first of them: it has to fit the outbox."""
+    named = tuple(Violation(field, fault) for field, fault in islice(faults.items(), _MOST_VIOLATIONS))
+    message = "; ".join(f"{violation.field} {violation.message}" for violation in named[:_MOST_IN_SENTENCE])
+    more = len(faults) - _MOST_IN_SENTENCE
+    return Rejection(code, f"{message}; and {more} more" if more > 0 else message, named)
 
 
 def refuse_other_version(expected: int | None, stored: int) -> Rejection | None:

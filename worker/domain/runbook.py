@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator
+from pydantic import WrapValidator
 
 from worker.domain import runbook_execution
 from worker.domain.fields import (
@@ -69,12 +69,12 @@ class Definition:
 
     title: Line200
     description: Text10000 = ""
-    trigger_conditions: Annotated[tuple[Line500, ...], AfterValidator(AtMost(50))] = ()
-    steps: Annotated[tuple[RunbookStep, ...], AfterValidator(AtMost(100))] = ()
+    trigger_conditions: Annotated[tuple[Line500, ...], WrapValidator(AtMost(50))] = ()
+    steps: Annotated[tuple[RunbookStep, ...], WrapValidator(AtMost(100))] = ()
     automation_level: Listed
     approval_required: Boolean
     owner: Line200
-    tags: Annotated[tuple[Line64, ...], AfterValidator(DistinctAtMost(50))] = ()
+    tags: Annotated[tuple[Line64, ...], WrapValidator(DistinctAtMost(50))] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Final, assert_never
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict, WrapValidator
 
 from worker.domain.fields import (
     KNOWN_FIELDS_ONLY,
@@ -53,7 +53,7 @@ class StepResult:
 
 
 Parameters = Annotated[dict[str, str], AfterValidator(Map(50))]
-StepResults = Annotated[tuple[StepResult, ...], AfterValidator(AtMost(100))]
+StepResults = Annotated[tuple[StepResult, ...], WrapValidator(AtMost(100))]
 WithinSeconds = Annotated[int, Strict(), Field(ge=60, le=2_592_000)]
 ResultOutcome = Annotated[str, Strict(), AfterValidator(OneOf((SUCCEEDED, FAILED, TIMED_OUT)))]
 

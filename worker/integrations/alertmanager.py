@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, Strict, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, FailFast, Field, NonNegativeInt, Strict, StrictStr, ValidationError
 
 from worker.client import Intent, intent_id_of
 from worker.domain.aggregate import intent_name
@@ -55,6 +55,11 @@ LARGEST_ALERT_BYTES: Final = 900_000
 """Of its JSON. Kafka's clients send no record of over 1,000,000 bytes; the worker takes less than that, and records what it refuses."""
 
 
+MAX_ALERTS: Final = 10_000  # what a body of 8 MiB holds is half of it
+_MAX_SEPARATORS: Final = 500_000  # likewise; 8 MiB of small values take gigabytes once they are parsed
+_NAME_SHOWN: Final = 100
+
+
 class WebhookInvalidError(ValueError):
     """A body that is no version 4 notification, or has an alert that no intent can be made of; one line, for whoever sent it."""
 
@@ -75,15 +80,24 @@ def _time(value: object) -> datetime:
         raise wrong_shape("must be an RFC 3339 time") from None
 
 
+def _texts(pairs: object) -> object:
+    """Ahead of pydantic, which keeps a kilobyte for each fault: the first is enough."""
+    wrong = next((name for name, value in pairs.items() if not isinstance(value, str)), None) if isinstance(pairs, dict) else None
+    if wrong is not None:
+        raise wrong_shape(f"{wrong[:_NAME_SHOWN]} must be text")
+    return pairs
+
+
 _Time = Annotated[datetime, BeforeValidator(_time)]
+_Texts = Annotated[dict[StrictStr, StrictStr], BeforeValidator(_texts)]
 
 
 class _Alert(BaseModel):
     """What can be absent is left to the system of record, which refuses it on record."""
 
     status: StrictStr | None = None
-    labels: dict[StrictStr, StrictStr] | None = None
-    annotations: dict[StrictStr, StrictStr] | None = None
+    labels: _Texts | None = None
+    annotations: _Texts | None = None
     starts_at: _Time | None = Field(default=None, alias="startsAt")
     ends_at: _Time | None = Field(default=None, alias="endsAt")
     fingerprint: StrictStr | None = None
@@ -91,13 +105,15 @@ class _Alert(BaseModel):
 
 class _Webhook(BaseModel):
     version: Literal["4"]
-    alerts: list[_Alert]
+    alerts: Annotated[list[_Alert], FailFast(), Field(max_length=MAX_ALERTS)]
     group_key: StrictStr = Field(default="", alias="groupKey")
     truncated: Annotated[NonNegativeInt, Strict()] = Field(default=0, alias="truncatedAlerts")
 
 
 def read_notification(body: bytes, tenant_id: str, received_at: datetime) -> Notification:
     """All of the body's alerts, in its order. Raises WebhookInvalidError, which names the first fault by its place."""
+    if sum(map(body.count, b",:[{")) > _MAX_SEPARATORS:
+        raise WebhookInvalidError(f"has more than {_MAX_SEPARATORS} values: set max_alerts in Alertmanager's webhook_configs")
     try:
         webhook = _Webhook.model_validate_json(body)
     except ValidationError as error:
@@ -128,6 +144,9 @@ def _command(place: str, alert: _Alert) -> IngestAlert:
     labels = {name: value for name, value in sorted((alert.labels or {}).items()) if value}
     if not alert.fingerprint and not labels:
         raise WebhookInvalidError(f"{place}: has neither a fingerprint nor a label, so nothing says which alert it is")
+    size = sum(len(name) + len(value) for name, value in labels.items())
+    if size > LARGEST_ALERT_BYTES:  # ahead of hashing them, which takes a second for some megabytes
+        raise WebhookInvalidError(f"{place}: is larger than a Kafka record may be: {size} characters of labels")
     fingerprint = alert.fingerprint or fingerprint_of(labels)
     return IngestAlert(
         source=PROMETHEUS,

@@ -74,6 +74,8 @@ def bridge_app(tenant_id: str, token: str, publish_all: Publish) -> web.Applicat
             await publish_all(notification.intents)
         except web.HTTPRequestEntityTooLarge:
             return _refuse(request, 413, f"the body has more than {MAX_BODY_BYTES} bytes: set max_alerts in Alertmanager's webhook_configs")
+        except web.RequestPayloadError:
+            return _refuse(request, 400, "the body is not what its Content-Encoding or its length says")
         except WebhookInvalidError as error:
             return _refuse(request, 400, str(error))
         except BusError as error:

@@ -132,14 +132,15 @@ def _why_not(item: Item) -> str | None:
     kind, group = item.object.get("kind"), item.object.get("apiVersion")
     if kind is None and group is None and "spec" in item.object:
         return None
-    if kind == "Application" and (group is None or str(group).startswith(_GROUP)):
+    if kind == "Application" and (group is None or (isinstance(group, str) and group.startswith(_GROUP))):
         return None
-    return f"{kind} of {group!r:.80}" if isinstance(kind, str) and kind.isidentifier() else "an object of no kind"
+    named = isinstance(kind, str) and kind.isidentifier() and isinstance(group, str | None)
+    return f"{kind:.80} of {group!r:.80}" if named else "an object of no kind"
 
 
 def _application(item: Item) -> Application:
     metadata = _part(item, item.object, "metadata")
-    name, version = _text(item, metadata, "name"), str(metadata.get("resourceVersion"))
+    name, version = _text(item, metadata, "name"), metadata.get("resourceVersion")
     if name is None:
         raise item.broken("metadata.name is missing")
     destination = _part(item, _part(item, item.object, "spec"), "destination")
@@ -147,7 +148,7 @@ def _application(item: Item) -> Application:
     return Application(
         item=item.number,
         deleted=item.event == DELETED,
-        version=int(version) if _RESOURCE_VERSION.fullmatch(version) else None,
+        version=int(version) if isinstance(version, str) and _RESOURCE_VERSION.fullmatch(version) else None,
         argocd_namespace=_text(item, metadata, "namespace"),
         namespace=_text(item, destination, "namespace") or _NO_NAMESPACE,
         name=name,

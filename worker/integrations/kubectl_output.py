@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_BYTES: Final = 64 << 20
+MAX_SEPARATORS: Final = 8_000_000  # real output has half as many in 64 MiB; small values alone would take gigabytes
 
 DELETED: Final = "DELETED"
 CHANGES: Final = ("ADDED", "MODIFIED", DELETED)
@@ -50,15 +51,18 @@ def read_items(data: bytes) -> list[Item]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise KubectlOutputError(f"is not UTF-8 from byte {error.start} on") from None
+    if sum(map(text.count, ",:-[{")) > MAX_SEPARATORS:
+        raise KubectlOutputError(f"has more than {MAX_SEPARATORS} values")
     try:
         documents = list(_json_documents(text) if text.lstrip()[:1] in ("{", "[") else _yaml_documents(text))
+        values = [value for document in documents for value in _unlisted(document)]
     except RecursionError:
         raise KubectlOutputError("is nested too deeply") from None
     if not documents:
         raise KubectlOutputError("is empty")
     if _continued(documents[-1]):
         raise KubectlOutputError("is one page of a longer list: list all of it")
-    return [_item(number, value) for number, value in enumerate((value for document in documents for value in _unlisted(document)), 1)]
+    return [_item(number, value) for number, value in enumerate(values, 1)]
 
 
 def _unlisted(document: object) -> Iterator[object]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 4 << 20
 _MAX_NODES: Final = 300_000  # what 4 MiB of real documents hold; short ones would take a gigabyte of memory
 _MAX_DEPTH: Final = 100
+_LONGEST_TYPO: Final = 40
+_MOST_GUESSES: Final = 100  # of a document: what a key was meant to be takes long to find
+_SHOWN: Final = 500
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # wheels have the fast one
 
 
@@ -30,7 +33,7 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        line = f"{self.file}:{self.line}: {self.name}: {self.text}"
+        line = f"{self.file}:{self.line}: {self.name[:_SHOWN]}: {self.text[:_SHOWN]}"
         return "".join(character if character.isprintable() else " " for character in line)
 
 
@@ -115,7 +118,7 @@ def part_of(document: Document, node: yaml.Node, path: str, known: Sequence[str]
         if name in values:
             document.refuse(key, f"{where}: is given twice")
         elif known and name not in known:
-            meant = get_close_matches(name, known, 1)
+            meant = get_close_matches(name, known, 1) if len(name) <= _LONGEST_TYPO and len(document.faults) < _MOST_GUESSES else ()
             document.refuse(key, f"{where}: is not known" + (f": {meant[0]} is meant?" if meant else ""))
         elif value.tag != "tag:yaml.org,2002:null":
             values[name] = value

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPException
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
@@ -29,6 +30,8 @@ MAX_WINDOWS: Final = 10_000  # in a query: Prometheus refuses more than 11,000 p
 
 _TIMEOUT_SECONDS: Final = 130  # Prometheus gives up a query after 2 minutes, and says so
 _MAX_ANSWER: Final = 16 << 20  # bytes; a series of 10,000 points takes a fiftieth of it
+_WARNINGS_SHOWN: Final = 10
+_REASON_SHOWN: Final = 1000
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
 _LOG = logging.getLogger(__name__)
@@ -121,14 +124,14 @@ def evaluate(url: str, name: str, query: str, first: datetime, last: datetime, s
     form = {"query": query, "start": _seconds(first), "end": _seconds(last), "step": int(step.total_seconds())}
     answer = _post(f"{url.rstrip('/')}/api/v1/query_range", name, urlencode(form).encode())
     try:
-        for warning in answer.get("warnings") or ():
-            _LOG.warning("Prometheus says of the %s query: %s", name, warning)
+        for warning in islice(answer.get("warnings") or (), _WARNINGS_SHOWN):
+            _LOG.warning("Prometheus says of the %s query: %.*s", name, _REASON_SHOWN, warning)
         series = answer["data"]["result"]
         if len(series) > 1:
             raise PrometheusError(f"the {name} query gives {len(series)} series, and must give one: put sum() around it")
         values = series[0]["values"] if series else []
         return {EPOCH + timedelta(seconds=round(time)): float(value) for time, value in values}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise PrometheusError(f"{url} does not answer as Prometheus does") from None
 
 
@@ -151,15 +154,15 @@ def _post(endpoint: str, name: str, form: bytes) -> Any:  # noqa: ANN401 - JSON
         raise PrometheusError(f"the answer to the {name} query is larger than {_MAX_ANSWER >> 20} MiB: put sum() around it")
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise PrometheusError(f"{endpoint} does not answer as Prometheus does") from None
 
 
 def _reason(body: bytes) -> str | None:
     """What Prometheus, and not a proxy before it, says of an error; on one line."""
     try:
-        return " ".join(str(json.loads(body)["error"]).split())
-    except (ValueError, KeyError, TypeError):
+        return " ".join(str(json.loads(body)["error"])[:_REASON_SHOWN].split())
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from worker.errors import WorkerError
+from worker.postgres.named_sql import statements
 from worker.postgres.unit_of_work import UnitOfWork, open_unit
 
 if TYPE_CHECKING:
@@ -31,8 +34,15 @@ _TRANSACTION_TIMEOUT: Final = "SELECT set_config(name, '30s', false) FROM pg_set
 SESSION: Final = ("SET TIME ZONE 'UTC'", "SET enable_seqscan = off", _TRANSACTION_TIMEOUT)
 
 
+class WriterRoleError(WorkerError):
+    """The worker's login could see or write more than its batch's tenants, or nothing at all."""
+
+
 class UnitOpener:
-    """Opens units of work, one at a time, on a connection of its own. Raises psycopg.OperationalError while PostgreSQL is away."""
+    """Opens units of work, one at a time, on a connection of its own.
+
+    Raises psycopg.OperationalError while PostgreSQL is away, WriterRoleError where the login is not as it must be.
+    """
 
     def __init__(self, dsn: str, storages: Mapping[str, Storage]) -> None:
         self._dsn = dsn
@@ -42,7 +52,7 @@ class UnitOpener:
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[UnitOfWork]:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._dsn)
+            self._connection = await connect_writer(self._dsn)
         try:
             async with open_unit(self._connection, self._storages) as unit:
                 yield unit
@@ -54,6 +64,29 @@ class UnitOpener:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+async def connect_writer(dsn: str) -> AsyncConnection[Any]:
+    """Raises psycopg.OperationalError and WriterRoleError."""
+    connection = await connect(dsn)
+    try:
+        _refuse(await (await connection.execute(statements("role")["too_much"])).fetchone(), connection.info.user)
+        await connection.rollback()
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def check_writer(dsn: str) -> None:
+    """Raise WriterRoleError for a login that the worker must not run under. Raises psycopg.OperationalError while PostgreSQL is away."""
+    with psycopg.connect(make_conninfo(**CONNECTION_DEFAULTS | conninfo_to_dict(dsn))) as connection:
+        _refuse(connection.execute(statements("role")["too_much"]).fetchone(), connection.info.user)
+
+
+def _refuse(found: tuple[str | None] | None, login: str) -> None:
+    if found is not None and found[0] is not None:
+        raise WriterRoleError(f"SRE_DATABASE_URL: role {login} {found[0]}; the worker runs as a member of sre_writer and of no other role")
 
 
 async def connect(dsn: str) -> AsyncConnection[Any]:

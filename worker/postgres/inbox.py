@@ -47,6 +47,11 @@ def intent_key(tenant_id: str, intent_id: str) -> UUID:
     return UUID(bytes=sha256(f"{tenant_id}\n{intent_id}".encode()).digest()[:16])
 
 
+async def see_tenants(connection: AsyncConnection[Any], tenants: Collection[str]) -> None:
+    """Let the transaction see and write rows of these tenants, and none of another; '' is that of records without one."""
+    await connection.execute(statements("inbox")["see_tenants"], {"tenants": sorted(tenants)})
+
+
 async def lock_positions(connection: AsyncConnection[Any], topic: str, partitions: Collection[int]) -> AsyncCursor[Any]:
     """Next offset to be decided, by partition, locked until the transaction ends; a partition never seen is absent."""
     return await connection.execute(statements("inbox")["lock_positions"], {"topic": topic, "partitions": sorted(partitions)}, binary=True)

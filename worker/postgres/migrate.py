@@ -1,4 +1,7 @@
-"""Applies sql/migrations/NNNN_{pre,post}_name.sql in order: `pre` works under the old worker, `post` once it is gone."""
+"""Applies sql/migrations/NNNN_{pre,post}_name.sql in order: `pre` works under the old worker, `post` once it is gone.
+
+Whoever connects, a superuser or a member of sre_owner, they run as sre_owner; only the roles are made as whoever connects.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIGRATIONS = SQL / "migrations"
+_ROLES = SQL / "roles.sql"
 _FILE_NAME = re.compile(r"(\d{4})_(?:pre|post)_[a-z0-9_]+\.sql")
 _PARTITION_DAYS_AHEAD = 7
 
@@ -41,13 +45,14 @@ class Migration:
 def migrate(dsn: str, directory: Path = MIGRATIONS) -> tuple[str, ...]:
     """Bring the database up to date and return the names of the migrations that were applied; waits for another that is at it.
 
-    Raises MigrationError: database out of reach, newer than these files, a file that was changed after it was applied, SQL that fails.
+    Raises MigrationError: database out of reach, newer than these files, a file that was changed after it was applied, SQL that fails,
+    roles that are missing and that this one can't make.
     """
     migrations = read_migrations(directory)
     sql = statements("migrate")
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(sql["lock"])
+            _lock_as_owner(connection)
             connection.execute(sql["create_schema_migration"])
             pending = _pending(migrations, connection.execute(sql["applied"]).fetchall())
             for migration in pending:
@@ -85,6 +90,16 @@ def _pending(migrations: Sequence[Migration], applied: Sequence[tuple[int, str, 
         if migration.number < newest:
             raise MigrationError(f"migration {migration.name} comes before {known[newest].name}, which was applied already")
     return pending
+
+
+def _lock_as_owner(connection: psycopg.Connection) -> None:
+    try:
+        connection.execute(statements("migrate")["lock"])
+        connection.execute(_ROLES.read_bytes())
+        connection.execute(statements("migrate")["act_as_owner"])
+    except psycopg.errors.InsufficientPrivilege as error:
+        what = f"have a superuser run {_ROLES.name} in this database, and migrate as a member of sre_owner"
+        raise MigrationError(f"the roles are not as they must be ({_one_line(error)}): {what}") from error
 
 
 def _apply(connection: psycopg.Connection, migration: Migration) -> None:

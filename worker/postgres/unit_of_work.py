@@ -40,12 +40,14 @@ class UnitOfWork:
 
     async def find(
         self,
+        tenants: Collection[str],
         topic: str,
         partitions: Collection[int],
         intents: Mapping[Key, UUID],
         commands: Mapping[str, Mapping[Key, Sequence[Any]]],
     ) -> Found:
-        """Lock and read; `commands` by the aggregate that they are asked of or name."""
+        """Lock and read; `commands` by the aggregate that they are asked of or name. Nothing is seen or saved but rows of `tenants`."""
+        await inbox.see_tenants(self.connection, tenants)
         positions = await inbox.lock_positions(self.connection, topic, partitions)
         if intents:
             await inbox.lock_intents(self.connection, intents.values())

@@ -15,6 +15,8 @@ from worker.topics import WATERMARK_TOPIC
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from confluent_kafka import Message
+
     from worker.relay.record import Header, Record
     from worker.relay.waiting import Waiting
 
@@ -53,11 +55,15 @@ class Publisher:
             if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
                 complaints.append(error.str())
 
+        def hear_of(error: KafkaError, message: Message) -> None:
+            if error.code() != KafkaError._PURGE_QUEUE:  # noqa: SLF001 - what it was purged for is in the transaction's own error
+                complaints.append(f"{message.topic()}[{message.partition()}]: {error.str()}")
+
         own = {
             "transactional.id": slot,
             "transaction.timeout.ms": int(transaction_timeout_seconds * 1000),
             "error_cb": hear,
-            "on_delivery": lambda error, message: complaints.append(f"{message.topic()}[{message.partition()}]: {error.str()}"),
+            "on_delivery": hear_of,
         }
         self._producer = Producer({**config, **_PRODUCER, **own})
 
@@ -132,6 +138,10 @@ class Publisher:
             except BufferError:  # the queue is full
                 self._producer.poll(_FULL_QUEUE_SECONDS)
                 self._waiting.turn()
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._STATE:  # noqa: SLF001
+                    self._producer.begin_transaction()  # which can't be, and says what the transaction failed of
+                raise
             else:
                 return
 

@@ -54,35 +54,43 @@ class Record(NamedTuple):
 
 def record_maker(relation: Relation) -> Callable[[Sequence[bytes | None]], Record]:
     """What turns the values of one row into its record. Raises OutboxShapeError where a column is missing or of another type."""
-    pick = itemgetter(*_positions(relation))
+    pick, columns = itemgetter(*_positions(relation)), len(relation.columns)
 
     def make_record(values: Sequence[bytes | None]) -> Record:
-        row: tuple[Any, ...] = pick(values)
-        (fact_id, ce_type, ce_time, subject, tenant_id, correlation_id, causation_id, traceparent, tracestate, principal,
-         aggregatetype, aggregateid, aggregate_version, topic, partition, key, payload) = row  # fmt: skip
-        headers: list[Header] = [_SPECVERSION, ("ce_id", _uuid(fact_id)), _SOURCE, ("ce_type", ce_type), ("ce_time", ce_time)]
-        if subject is not None:
-            headers.append(("ce_subject", subject))
-        if tenant_id:
-            headers.append(("ce_tenantid", tenant_id))
-        headers.append(_CONTENT_TYPE)
-        if correlation_id is not None:
-            headers.append(("ce_correlationid", correlation_id))
-        if causation_id is not None:
-            headers.append(("ce_causationid", causation_id))
-        if traceparent is not None:
-            headers.append(("ce_traceparent", traceparent))
-        if tracestate is not None:
-            headers.append(("ce_tracestate", tracestate))
-        if principal is not None:
-            headers.append(("ce_principal", principal))
-        if aggregate_version is not None:
-            headers.append(("ce_aggregatetype", aggregatetype))
-            headers.append(("ce_aggregateid", aggregateid))
-            headers.append(("ce_aggregateversion", b"%d" % int.from_bytes(aggregate_version, "big")))
-        return Record(topic.decode(), int.from_bytes(partition, "big"), key, payload, headers)
+        if len(values) != columns:
+            raise OutboxShapeError(f"a row of {relation.name} has {len(values)} values for {columns} columns")
+        try:
+            return _record(pick(values))
+        except (AttributeError, TypeError) as error:
+            raise OutboxShapeError(f"a row of {relation.name} has a null where the outbox has none") from error
 
     return make_record
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    (fact_id, ce_type, ce_time, subject, tenant_id, correlation_id, causation_id, traceparent, tracestate, principal,
+     aggregatetype, aggregateid, aggregate_version, topic, partition, key, payload) = row  # fmt: skip
+    headers: list[Header] = [_SPECVERSION, ("ce_id", _uuid(fact_id)), _SOURCE, ("ce_type", ce_type), ("ce_time", ce_time)]
+    if subject is not None:
+        headers.append(("ce_subject", subject))
+    if tenant_id:
+        headers.append(("ce_tenantid", tenant_id))
+    headers.append(_CONTENT_TYPE)
+    if correlation_id is not None:
+        headers.append(("ce_correlationid", correlation_id))
+    if causation_id is not None:
+        headers.append(("ce_causationid", causation_id))
+    if traceparent is not None:
+        headers.append(("ce_traceparent", traceparent))
+    if tracestate is not None:
+        headers.append(("ce_tracestate", tracestate))
+    if principal is not None:
+        headers.append(("ce_principal", principal))
+    if aggregate_version is not None:
+        headers.append(("ce_aggregatetype", aggregatetype))
+        headers.append(("ce_aggregateid", aggregateid))
+        headers.append(("ce_aggregateversion", b"%d" % int.from_bytes(aggregate_version, "big")))
+    return Record(topic.decode(errors="replace"), int.from_bytes(partition, "big"), key, payload, headers)
 
 
 def _positions(relation: Relation) -> list[int]:

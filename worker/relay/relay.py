@@ -39,6 +39,11 @@ MESSAGES_A_TURN: Final = 1_000
 IDLE_SECONDS: Final = 0.25
 PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # after the first failure, the second, …, and every later one
 
+_REFUSED: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
 _FENCED: Final = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)  # noqa: SLF001
 
 
@@ -236,6 +241,8 @@ def take(received: bytes | Keepalive, link: Link, filling: Filling) -> None:
 
 def _is_fenced(error: KafkaException) -> bool:
     fault: KafkaError = error.args[0]
+    if fault.code() in _REFUSED:  # fatal to a producer; a right can be given back
+        return False
     return fault.fatal() or fault.code() in _FENCED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,8 +112,9 @@ def _reasons(place: Place, slot: str, *, has_records: bool) -> Iterator[str]:
     else:
         if watermark is None and has_records:
             yield "there are records in the topics and no watermark"
-    if watermark is not None:
-        yield from (f"{topic} was made anew" for topic in made_anew(decode(watermark), place.topics))
+    with suppress(WatermarkError):  # which is among the reasons by now
+        if watermark is not None:
+            yield from (f"{topic} was made anew" for topic in made_anew(decode(watermark), place.topics))
 
 
 def _refuse_overtaken(rows: list[tuple[str, str, str, int, int, int]]) -> None:

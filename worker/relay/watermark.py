@@ -27,6 +27,8 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": 10,  # how long the broker takes to say that there is no more
 }
+_NO_WATERMARK: Final = f"{WATERMARK_TOPIC} holds what is no watermark: see who else may write there, then run {REBUILD}"
+_PAST_LSNS: Final = 2**64
 _FIRST_LOOK_BACK: Final = 1_000  # records; a slot's last watermark is most often the last of all
 
 
@@ -57,8 +59,17 @@ def encode(watermark: Watermark) -> bytes:
 
 
 def decode(value: bytes) -> Watermark:
-    fields = json.loads(value)
-    return Watermark(fields["timeline"], parse_lsn(fields["lsn"]), fields.get("topics", {}), fields.get("in_doubt", False))
+    """Raises WatermarkError where the bytes are none: somebody else wrote to the topic, or a later version did."""
+    try:
+        fields = json.loads(value)
+        timeline, lsn = fields["timeline"], parse_lsn(fields["lsn"])
+        topics, in_doubt = fields.get("topics", {}), fields.get("in_doubt", False)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise WatermarkError(_NO_WATERMARK) from None
+    is_sound = type(timeline) is int and 0 <= lsn < _PAST_LSNS and isinstance(in_doubt, bool)
+    if not is_sound or not isinstance(topics, dict) or not all(isinstance(topic_id, str) for topic_id in topics.values()):
+        raise WatermarkError(_NO_WATERMARK)
+    return Watermark(timeline, lsn, topics, in_doubt)
 
 
 def is_in_doubt(committed: Mapping[bytes, bytes], key: bytes) -> bool:
@@ -72,7 +83,7 @@ def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: 
     """
     value = committed.get(key_of(identity, slot))
     if value is None:
-        strangers = [key.decode() for key in committed if key.decode().endswith(f"/{slot}")]
+        strangers = [key.decode(errors="replace") for key in committed if key.endswith(f"/{slot}".encode())]
         if strangers:
             raise WatermarkError(
                 f"slot {slot} published as {strangers[0]} (system/database/slot) before: set another SRE_RELAY_SLOT, "

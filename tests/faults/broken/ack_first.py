@@ -7,7 +7,7 @@ from worker import agents, app
 from worker.cli import main
 
 
-async def take_intents(stream: Any, process: Any, max_intents: int) -> None:
+async def take_intents(stream: Any, process: Any, max_intents: int, **_: Any) -> None:
     async for events in stream.noack_take(max_intents, within=0.01):
         for event in events:
             event.ack()

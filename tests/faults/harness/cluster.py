@@ -19,7 +19,9 @@ from pydantic import SecretStr
 
 from tests.faults.harness.proxy import running_proxy
 from tests.faults.harness.schedule import SESSION_TIMEOUT_SECONDS, TRANSACTION_TIMEOUT_SECONDS
+from tests.support.roles import as_relay, as_writer
 from worker.devstack.apache_kafka import KafkaBroker, ProxiedListener, start_kafka, stop_kafka
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import PostgresServer, start_postgres, stop_postgres
 from worker.devstack.processes import LOOPBACK, free_port, launch, stop
 from worker.domain.aggregate import AGGREGATES
@@ -187,8 +189,8 @@ def running_cluster(
             environment={
                 "SRE_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{kafka_proxy_port}",
                 "SRE_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
-                "SRE_DATABASE_URL": dsn,
-                "SRE_RELAY_DATABASE_URL": dsn,
+                "SRE_DATABASE_URL": as_writer(dsn),
+                "SRE_RELAY_DATABASE_URL": as_relay(dsn),
                 "SRE_CONSUMER_GROUP": settings.consumer_group,
                 "SRE_RELAY_SLOT": settings.relay_slot,
                 "SRE_SESSION_TIMEOUT_SECONDS": str(SESSION_TIMEOUT_SECONDS),
@@ -211,6 +213,7 @@ def running_cluster(
             cluster.members += [Member(name=name, command=command, log=directory / f"{name}.log") for name in names]
         stack.callback(_end, cluster)
         migrate(settings.migration_dsn)
+        make_logins(settings.migration_dsn)
         make_topics(settings, topic_specs(tuple(AGGREGATES)))
         ensure_slot(settings.relay_dsn, settings.relay_slot)
         supervising = launcher.submit(cluster.supervise)

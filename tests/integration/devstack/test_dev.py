@@ -91,8 +91,10 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def test_the_settings_it_writes_lead_to_a_migrated_database_and_to_the_topics(tmp_path: Path) -> None:
     with running_dev(tmp_path) as dev:
-        with psycopg.connect(dev.settings.writer_dsn) as connection:
+        with psycopg.connect(dev.settings.migration_dsn) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM schema_migration").fetchone() == (True,)
+        urls = (dev.settings.writer_dsn, dev.settings.relay_dsn, dev.settings.reader_dsn)
+        assert [conninfo_to_dict(url)["user"] for url in urls] == ["sre_writer_dev", "sre_relay_dev", "sre_reader_dev"]
         specs = topic_specs(tuple(AGGREGATES))
         assert partition_counts(dev.settings, [spec.name for spec in specs]) == {spec.name: spec.partitions or 12 for spec in specs}
         assert dev.settings.session_timeout_seconds == 6
@@ -117,7 +119,7 @@ def test_with_apache_kafka_it_leaves_nothing_either_and_its_data_and_addresses_s
     assert kafka  # or skipped where Apache Kafka can't run
     with running_dev(tmp_path, "--broker", "apache") as dev:
         family, ports = dev.family(), dev.ports
-        with psycopg.connect(dev.settings.writer_dsn) as connection:
+        with psycopg.connect(dev.settings.migration_dsn) as connection:
             connection.execute("CREATE TABLE kept ()")
         dev.process.send_signal(signal.SIGINT)
         assert dev.process.wait(60) == 0
@@ -125,7 +127,7 @@ def test_with_apache_kafka_it_leaves_nothing_either_and_its_data_and_addresses_s
         assert all(is_free(port) for port in ports)
     with running_dev(tmp_path, "--broker", "apache") as dev:
         assert dev.ports == ports
-        with psycopg.connect(dev.settings.writer_dsn) as connection:
+        with psycopg.connect(dev.settings.migration_dsn) as connection:
             connection.execute("SELECT FROM kept")
 
 

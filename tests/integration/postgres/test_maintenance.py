@@ -16,6 +16,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from tests.support.roles import as_writer
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
 from worker.postgres.maintenance import MaintenanceError, Report, Retention, maintain
 from worker.postgres.migrate import migrate
@@ -44,7 +46,11 @@ def slot(database: str) -> str:
 
 
 def run(database: str, slot: str, now: datetime | None = None, inbox_days: int = 30, outbox_days: int = 7) -> Report:
-    return asyncio.run(maintain(database, Retention(inbox_days=inbox_days, outbox_days=outbox_days, slot=slot), now))
+    return run_as(as_writer(database), slot, now, inbox_days, outbox_days)
+
+
+def run_as(dsn: str, slot: str, now: datetime | None = None, inbox_days: int = 30, outbox_days: int = 7) -> Report:
+    return asyncio.run(maintain(dsn, Retention(inbox_days=inbox_days, outbox_days=outbox_days, slot=slot), now))
 
 
 @contextmanager
@@ -77,6 +83,12 @@ def execute(database: str, statement: str, *parameters: object) -> None:
         connection.execute(statement.encode(), parameters)
 
 
+def execute_as_owner(database: str, statement: str, *parameters: object) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("SET ROLE sre_owner")
+        connection.execute(statement.encode(), parameters)
+
+
 def partitions(database: str, parent: str) -> list[str]:
     return [name for (name,) in query(database, "SELECT part FROM partition_ranges(%s) ORDER BY first", parent)]
 
@@ -97,7 +109,7 @@ def wait_for_maintenance(database: str, statement: str) -> int:
 
 def make_outbox_day(database: str, days_ago: int, rows: int = 0) -> str:
     day = TODAY - timedelta(days=days_ago)
-    execute(database, "SELECT create_partition('outbox', 'timestamp', %s::date, %s::date + 1, '::timestamp')", day, day)
+    execute_as_owner(database, "SELECT create_partition('outbox', 'timestamp', %s::date, %s::date + 1, '::timestamp')", day, day)
     execute(database, OUTBOX_ROW, day + timedelta(hours=1), rows)
     return f"outbox_{day:%Y%m%d}"
 
@@ -105,7 +117,7 @@ def make_outbox_day(database: str, days_ago: int, rows: int = 0) -> str:
 def make_inbox_week(database: str, holding: datetime) -> str:
     first = (holding - timedelta(days=holding.weekday())).date()
     statement = "SELECT create_partition('inbox', 'ce_time', %s::date, %s::date + 7, '::timestamp AT TIME ZONE ''utc''')"
-    execute(database, statement, first, first)
+    execute_as_owner(database, statement, first, first)
     return f"inbox_{first:%Y%m%d}"
 
 
@@ -155,8 +167,8 @@ def test_what_a_hand_has_made_is_respected_and_told(database: str, slot: str) ->
     for name in names[1:]:
         execute(database, f"DROP TABLE {name}")
     execute(database, f"ALTER TABLE outbox DETACH PARTITION {names[0]}")
-    execute(database, f"CREATE TABLE by_hand PARTITION OF outbox FOR VALUES FROM ('{days[1]:%Y-%m-%d}') TO (MAXVALUE)")
-    execute(database, "CREATE TABLE long_ago PARTITION OF outbox FOR VALUES FROM (MINVALUE) TO ('2001-01-01')")
+    execute_as_owner(database, f"CREATE TABLE by_hand PARTITION OF outbox FOR VALUES FROM ('{days[1]:%Y-%m-%d}') TO (MAXVALUE)")
+    execute_as_owner(database, "CREATE TABLE long_ago PARTITION OF outbox FOR VALUES FROM (MINVALUE) TO ('2001-01-01')")
     with confirming(database, slot):
         report = run(database, slot)
     assert report.left == [f"{names[0]} was not made: a table {names[0]} is there that is no partition of outbox"]
@@ -232,6 +244,7 @@ def test_without_one_account_of_what_is_published_everything_stays(database: str
 def test_with_a_lost_slot_everything_stays(tmp_path: Path) -> None:
     with running_postgres(tmp_path) as server:
         migrate(server.dsn)
+        make_logins(server.dsn)
         query(server.dsn, "SELECT pg_create_logical_replication_slot('slot', 'pgoutput')")
         part = make_outbox_day(server.dsn, 9, rows=1)
         with psycopg.connect(server.dsn, autocommit=True) as admin:
@@ -354,18 +367,19 @@ def test_behind_a_long_transaction_nobody_else_waits_for_long(database: str, slo
 
 def test_a_role_that_owns_nothing_maintains_once_it_may_execute(database: str, slot: str) -> None:
     role = f"role_{uuid4().hex}"
-    execute(database, f"CREATE ROLE {role} LOGIN")
+    execute(database, f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    execute(database, f"GRANT USAGE ON SCHEMA public TO {role}")
     try:
-        dsn = make_conninfo(database, user=role)
+        dsn = make_conninfo(database, user=role, password="test")  # noqa: S106 - of a role of this test
         with pytest.raises(
             MaintenanceError, match=r"^this role may not maintain the database: run sre-domain maintain as the schema's owner$"
         ):
-            run(dsn, slot)
-        execute(database, f"GRANT EXECUTE ON FUNCTION make_partition, drop_expired_partition, delete_expired_rows TO {role}")
+            run_as(dsn, slot)
+        execute(database, f"GRANT sre_writer TO {role}")
         gone = make_outbox_day(database, 9, rows=1)
         execute(database, f"DROP TABLE outbox_{TODAY:%Y%m%d}")
         with confirming(database, slot):
-            report = run(dsn, slot)
+            report = run_as(dsn, slot)
         assert (report.dropped, report.made, report.left) == ([gone], [f"outbox_{TODAY:%Y%m%d}"], [])
         with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.InvalidParameterValue):
             connection.execute("SELECT drop_expired_partition('slo', 'slo', now(), 1, 'slot')")

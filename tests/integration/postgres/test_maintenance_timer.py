@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from tests.integration.relay.harness import wait_until
+from tests.support.roles import as_writer
 from worker.cli.main import app
 from worker.postgres import maintenance_timer
 from worker.postgres.maintenance import MaintenanceError, Report
@@ -27,7 +28,7 @@ TODAY = f"outbox_{datetime.now(UTC):%Y%m%d}"
 
 
 def settings_for(database: str) -> RetentionSettings:
-    return RetentionSettings(database_url=SecretStr(database), maintenance_seconds=0.05)
+    return RetentionSettings(database_url=SecretStr(as_writer(database)), maintenance_seconds=0.05)
 
 
 async def keep_until(settings: RetentionSettings, holds: Callable[[], bool]) -> None:
@@ -84,7 +85,7 @@ def test_what_fails_is_told_once_and_ends_nothing(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(maintenance_timer, "maintain", scripted)
     with caplog.at_level(logging.INFO):
-        asyncio.run(keep_until(settings_for("unused"), lambda: not outcomes))
+        asyncio.run(keep_until(settings_for("postgresql://unused"), lambda: not outcomes))
     assert [record.getMessage() for record in caplog.records if record.name == maintenance_timer.__name__] == [
         "maintenance: away",
         "maintenance failed for a fault of ours",
@@ -103,6 +104,7 @@ def test_the_command_says_what_it_did_and_what_it_left(database: str, monkeypatc
     assert f"made {TODAY}" in first.stdout.splitlines()
     assert second.stdout.splitlines() == ["the partitions are as they must be"]
     with psycopg.connect(database) as connection:
+        connection.execute("SET ROLE sre_owner")
         connection.execute("CREATE TABLE outbox_old PARTITION OF outbox FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')")
     third = CliRunner().invoke(app, ["maintain"])
     assert (third.exit_code, third.stderr) == (1, "outbox_old was kept: this database has no slot missing\n")

@@ -42,6 +42,7 @@ def test_a_batch_finds_its_rows_by_index(database: str, file: str, name: str, ta
         connection.execute(ROWS)
         for setting in SESSION:
             connection.execute(setting)
+        connection.execute("SET ROLE sre_writer")
         explained = connection.execute(b"EXPLAIN (GENERIC_PLAN) " + statement.encode()).fetchall()
     plan = "\n".join(row[0] for row in explained)
     assert not re.search(rf"Seq Scan on {table}", plan), plan

@@ -8,8 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.reads import rows_read
+from tests.support.roles import as_reader
 from worker.domain.slo import SliSpec
-from worker.postgres.queries import Page, QueryError, SLOView, SreSLOQueryService
+from worker.postgres.queries import Page, QueryError, SLOView, SreSLOQueryService, connect_reader
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 FULL_ROW: dict[str, Any] = {
@@ -46,8 +48,9 @@ def connection(database: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def service(connection: psycopg.Connection[Any]) -> SreSLOQueryService:
-    return SreSLOQueryService(connection)
+def service(database: str) -> Iterator[SreSLOQueryService]:
+    with connect_reader(as_reader(database)) as connection:
+        yield SreSLOQueryService(connection)
 
 
 def insert_slo(
@@ -70,7 +73,7 @@ def code_of(call: Any) -> str:  # noqa: ANN401 - any call
 
 
 def test_every_attribute_is_read_exactly(connection: psycopg.Connection[Any], service: SreSLOQueryService) -> None:
-    connection.execute("SET TIME ZONE 'Asia/Kolkata'")
+    service.connection.execute("SET TIME ZONE 'Asia/Kolkata'")
     created_at = datetime(2026, 1, 1, 23, 59, 59, 999999, tzinfo=UTC)
     insert_slo(
         connection,
@@ -150,9 +153,9 @@ def test_a_hostile_id_is_not_found(connection: psycopg.Connection[Any], service:
     assert service.get_slo("acme", "checkout") is not None
 
 
-def test_neither_ledger_nor_its_sums_are_returned(connection: psycopg.Connection[Any]) -> None:
+def test_neither_ledger_nor_its_sums_are_returned(service: SreSLOQueryService) -> None:
     for call in (b"sre_query.get_slo('acme', 'checkout')", b"sre_query.list_slos('acme')"):
-        names = {column.name for column in connection.execute(b"SELECT * FROM " + call).description or ()}
+        names = {column.name for column in service.connection.execute(b"SELECT * FROM " + call).description or ()}
         assert names == {"tenant_id", "slo_id", "created_at", "page_token"} | {name for name in FULL_ROW if not name.startswith("counted_")}
 
 
@@ -198,7 +201,7 @@ def test_fifty_are_a_page_unless_asked_otherwise(connection: psycopg.Connection[
     for number in range(51):
         insert_slo(connection, f"slo-{number}")
     assert len(service.list_slos("acme").items) == 50
-    assert connection.execute("SELECT count(*) FROM sre_query.list_slos('acme')").fetchone() == (50,)
+    assert service.connection.execute("SELECT count(*) FROM sre_query.list_slos('acme')").fetchone() == (50,)
 
 
 def test_a_token_is_exact_to_the_microsecond_in_any_year(connection: psycopg.Connection[Any], service: SreSLOQueryService) -> None:
@@ -299,48 +302,39 @@ def test_a_tenant_that_is_absent_or_malformed_is_refused(service: SreSLOQuerySer
         (b"list_slos('acme', 50, 'x')", "SRE03", "PAGE_TOKEN_INVALID"),
     ],
 )
-def test_the_functions_raise_the_first_code_in_sql(connection: psycopg.Connection[Any], call: bytes, sqlstate: str, code: str) -> None:
+def test_the_functions_raise_the_first_code_in_sql(service: SreSLOQueryService, call: bytes, sqlstate: str, code: str) -> None:
     with pytest.raises(psycopg.Error, match=f"^{code}: ") as raised:
-        connection.execute(b"SELECT * FROM sre_query." + call)
+        service.connection.execute(b"SELECT * FROM sre_query." + call)
     assert raised.value.sqlstate == sqlstate
 
 
-def test_a_refused_query_leaves_the_callers_transaction_usable(database: str) -> None:
-    with psycopg.connect(database) as connection:
-        service = SreSLOQueryService(connection)
-        insert_slo(connection, "checkout")
-        assert code_of(lambda: service.get_slo("", "checkout")) == "TENANT_REQUIRED"
-        assert service.get_slo("acme", "checkout") is not None
-
-
-def test_the_functions_find_their_tables_whatever_the_search_path(connection: psycopg.Connection[Any]) -> None:
+def test_a_query_is_a_transaction_of_its_own(connection: psycopg.Connection[Any], service: SreSLOQueryService) -> None:
     insert_slo(connection, "checkout")
-    connection.execute("SET search_path = pg_catalog")
-    assert connection.execute("SELECT slo_id FROM sre_query.get_slo('acme', 'checkout')").fetchall() == [("checkout",)]
-    assert connection.execute("SELECT slo_id FROM sre_query.list_slos('acme')").fetchall() == [("checkout",)]
+    assert code_of(lambda: service.get_slo("", "checkout")) == "TENANT_REQUIRED"
+    assert service.get_slo("acme", "checkout") is not None
+    with service.connection.transaction(), pytest.raises(psycopg.ProgrammingError, match="transaction of its own"):
+        service.get_slo("acme", "checkout")
 
 
-def plan_of(connection: psycopg.Connection[Any], call: bytes, arguments: tuple[object, ...]) -> list[dict[str, Any]]:
-    row = connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM sre_query." + call, arguments).fetchone()
-    assert row is not None
-    nodes: list[dict[str, Any]] = [row[0][0]["Plan"]]
-    for node in nodes:
-        nodes.extend(node.get("Plans", []))
-    return nodes
+def test_the_functions_find_their_tables_whatever_the_search_path(connection: psycopg.Connection[Any], service: SreSLOQueryService) -> None:
+    insert_slo(connection, "checkout")
+    service.connection.execute("SET search_path = pg_catalog")
+    assert service.connection.execute("SELECT slo_id FROM sre_query.get_slo('acme', 'checkout')").fetchall() == [("checkout",)]
+    assert service.connection.execute("SELECT slo_id FROM sre_query.list_slos('acme')").fetchall() == [("checkout",)]
 
 
 @pytest.mark.parametrize("first_page", [True, False])
-def test_a_page_is_read_off_the_index_in_its_order(connection: psycopg.Connection[Any], first_page: bool) -> None:  # noqa: FBT001
+def test_a_page_is_read_off_the_index_in_its_order(
+    database: str,
+    connection: psycopg.Connection[Any],
+    service: SreSLOQueryService,
+    first_page: bool,  # noqa: FBT001
+) -> None:
     with connection.transaction():
         for tenant in ("acme", "globex"):
             for number in range(1_000):
                 insert_slo(connection, f"slo-{number}", JANUARY + timedelta(seconds=number), tenant)
     connection.execute("ANALYZE slo")
     after = None if first_page else token(connection, "slo", "acme", JANUARY + timedelta(seconds=500), "slo-500")
-    nodes = plan_of(connection, b"list_slos('acme', 20, %s)", (after,))
-    assert {node["Node Type"] for node in nodes} == {"Nested Loop", "Function Scan", "Limit", "Index Scan"}
-    (scan,) = (node for node in nodes if node["Node Type"] == "Index Scan")
-    assert scan["Index Name"] == "slo_by_creation"
-    assert "ROW(created_at, slo_id) >" in scan["Index Cond"]
-    assert scan["Actual Rows"] == 20
-    assert scan.get("Rows Removed by Filter", 0) == 0
+    read = rows_read(database, service.connection, "slo", lambda: service.list_slos("acme", 20, after))
+    assert read == {"slo_by_creation": 20}

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.support.roles import as_reader
 from worker.cli.query import app
 
 Query = Callable[..., Result]
@@ -22,7 +23,8 @@ INSERT = b"""
 
 @pytest.fixture
 def query(database: str, monkeypatch: pytest.MonkeyPatch) -> Query:
-    monkeypatch.setenv("SRE_DATABASE_URL", database)
+    monkeypatch.setenv("SRE_DATABASE_URL", "host=127.0.0.1 port=1")
+    monkeypatch.setenv("SRE_QUERY_DATABASE_URL", as_reader(database))
     monkeypatch.setenv("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
@@ -114,10 +116,10 @@ def test_a_wrong_argument_is_one_line_that_begins_with_the_code(query: Query, ar
 
 @pytest.mark.parametrize(
     "url",
-    ["host=127.0.0.1 port=1 user=x dbname=x", "postgresql://x:secret@127.0.0.1:1/x", "host=/nonexistent dbname=x", "nonsense"],
+    ["host=127.0.0.1 port=1 user=x dbname=x", "postgresql://x:secret@127.0.0.1:1/x", "host=/nonexistent dbname=x"],
 )
 def test_a_database_that_is_away_is_one_line(query: Query, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("SRE_DATABASE_URL", url)
+    monkeypatch.setenv("SRE_QUERY_DATABASE_URL", url)
     for arguments in (("get-slo", "checkout", "--tenant", "acme"), ("list-slos", "--tenant", "acme")):
         result = query(*arguments)
         assert result.exit_code == 2
@@ -139,3 +141,33 @@ def test_a_missing_setting_is_named(query: Query, monkeypatch: pytest.MonkeyPatc
     assert result.exit_code == 2
     assert one_line(result, "SETTINGS_INVALID")
     assert "SRE_DATABASE_URL" in result.stderr
+
+
+@pytest.mark.usefixtures("five_slos")
+def test_a_version_that_is_not_there_is_a_line_with_its_code(query: Query) -> None:
+    arguments = ("get-slo", "checkout-1", "--tenant", "acme", "--wait-seconds", "0", "--min-version")
+    assert json.loads(query(*arguments, "3").stdout)["version"] == 3
+    for version, code in (("4", "NOT_YET"), ("0", "MIN_VERSION_INVALID"), ("9" * 40, "NOT_YET")):
+        result = query(*arguments, version)
+        assert result.exit_code == 2
+        assert one_line(result, code)
+
+
+def test_a_tenant_that_is_not_granted_is_a_line_with_its_code(query: Query, database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE sre_query.reader_tenant SET tenant = 'globex'")
+    for arguments in (("get-slo", "checkout"), ("list-slos",), ("get-current-fleet-state", "production")):
+        result = query(*arguments, "--tenant", "acme")
+        assert result.exit_code == 2
+        assert one_line(result, "TENANT_MISMATCH")
+
+
+@pytest.mark.usefixtures("five_slos")
+def test_what_a_terminal_would_obey_is_printed_as_an_escape(query: Query, database: str) -> None:
+    name = "\x1b]0;x\x07 \x9b2J \u202eevil \U000e0041 \u2028 Kasse €"
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE slo SET name = %s", [name])
+    printed = query("get-slo", "checkout-1", "--tenant", "acme").stdout
+    assert printed.removesuffix("\n").isprintable()
+    assert "Kasse €" in printed
+    assert json.loads(printed)["name"] == name

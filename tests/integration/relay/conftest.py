@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.kafka import empty_topics
 from worker.devstack.apache_kafka import KafkaBroker, start_kafka
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import PostgresServer, start_postgres
 from worker.postgres.migrate import migrate
 from worker.topics import topic_specs
@@ -24,6 +25,7 @@ def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A migrated server of the test's own; the test may stop it and start it again."""
     server = start_postgres(tmp_path / "postgres")
     migrate(server.dsn)
+    make_logins(server.dsn)
     yield server
     for process in psutil.Process().children():
         if process.name() == "postgres" and process.cwd().startswith(str(tmp_path)):

@@ -19,6 +19,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from pydantic import SecretStr
 
+from tests.support.roles import as_relay
 from worker.domain.ids import uid
 from worker.partitioner import partition_of
 from worker.relay.relay import run
@@ -57,7 +58,9 @@ class Fact(NamedTuple):
 
 
 def settings_for(kafka: str, database: str, **changes: Any) -> Settings:  # noqa: ANN401 - any setting
-    given = {"kafka_bootstrap_servers": kafka, "database_url": SecretStr(database), "relay_slot": f"slot_{uuid4().hex}", **changes}
+    """For a relay under its own role; `writer_dsn` is the superuser's, who writes what is to be published."""
+    urls = {"database_url": SecretStr(database), "relay_database_url": SecretStr(as_relay(database))}
+    given = {"kafka_bootstrap_servers": kafka, **urls, "relay_slot": f"slot_{uuid4().hex}", **changes}
     return Settings(**given)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
@@ -25,7 +22,8 @@ from tests.integration.relay.harness import (
     wait_until,
     wait_until_confirmed,
 )
-from worker.devstack import postgres
+from tests.support.standby import STANDBY_SLOT, start_standby
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import PostgresServer, start_postgres
 from worker.postgres.migrate import migrate
 from worker.relay.rebuild import rebuild
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 COMMAND = "run sre-domain relay rebuild"
 NAMES = [f"slo-{number}" for number in range(20)]
-STANDBY_SLOT = "standby"
 SYNCED = "SELECT synced AND NOT temporary FROM pg_replication_slots WHERE slot_name = %s"
 
 
@@ -52,6 +49,7 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.primary = start_postgres(directory / "primary")
         migrate(self.primary.dsn)
+        make_logins(self.primary.dsn)
         ask(self.primary, f"SELECT pg_create_physical_replication_slot('{STANDBY_SLOT}')")
         self.standby = start_standby(directory / "standby", self.primary)
 
@@ -89,21 +87,6 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
                 process.wait(10)
 
 
-def start_standby(directory: Path, primary: PostgresServer) -> PostgresServer:
-    directory.mkdir()
-    data = directory / "data"
-    command = [str(postgres._binaries() / "pg_basebackup"), "--pgdata", str(data), "--dbname", primary.dsn, "--checkpoint=fast"]
-    subprocess.run(command, check=True, capture_output=True)
-    (data / "standby.signal").touch()
-    if os.geteuid() == 0:
-        for path in (data, *data.rglob("*")):
-            shutil.chown(path, postgres._UNPRIVILEGED_USER)
-    conninfo = f"host=127.0.0.1 port={primary.port} user=postgres dbname=postgres"
-    return start_postgres(
-        directory, changes={"primary_conninfo": conninfo, "primary_slot_name": STANDBY_SLOT, "hot_standby_feedback": "on"}
-    )
-
-
 def ask(server: PostgresServer, query: str) -> str:
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         cursor = connection.execute(query.encode())
@@ -112,7 +95,7 @@ def ask(server: PostgresServer, query: str) -> str:
 
 
 def commit(settings: Settings, facts: list[Fact]) -> list[Fact]:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
     return facts
 
@@ -123,7 +106,7 @@ def published(settings: Settings, facts: list[Fact]) -> Iterator[None]:
     with relay_in_thread(settings):
         commit(settings, facts)
         wait_for_facts(settings.kafka_bootstrap_servers, facts)
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             lsn = current_lsn(connection)
         wait_until_confirmed(settings, lsn)
         yield

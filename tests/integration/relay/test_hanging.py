@@ -41,7 +41,7 @@ def settings(kafka: str, database: str, topics: tuple[str, ...]) -> Settings:
 
 
 def insert(settings: Settings, facts: Sequence[Fact]) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from itertools import count
 from threading import Event, Thread
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -80,7 +79,7 @@ def inserting(settings: Settings, rows: int = 50, pause_seconds: float = 0.02) -
 def insert_where_missing(settings: Settings, facts: Sequence[Fact]) -> bool:
     """Whether they are committed; an earlier try may have been, although its connection broke."""
     try:
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             if connection.execute("SELECT FROM outbox WHERE id = %s", [facts[0].ce_id]).fetchone() is None:
                 insert_facts(connection, facts)
     except psycopg.OperationalError:
@@ -114,14 +113,14 @@ def test_a_relay_that_dies_around_a_kafka_commit_loses_and_doubles_nothing(
         if lsn:  # a new relay's first confirmation is of nothing
             raise InterruptedError
 
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
     with monkeypatch.context() as broken:
         broken.setattr(last_step, die)
         with pytest.raises(InterruptedError):
             run(settings, Event())
     assert len(read_facts(kafka)) == published
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, more)
     with relay_in_thread(settings):
         wait_for_facts(kafka, facts + more)
@@ -131,7 +130,7 @@ def test_a_big_transaction_passes_through_without_being_held(kafka: str, setting
     facts = facts_of(AGGREGATES, range(1, 4_001))
     with relay_process(settings, tmp_path) as process:
         wait_until(lambda: "relaying" in process.log.read_text(), "the relay streams")
-        with psycopg.connect(settings.relay_dsn, autocommit=True) as connection:
+        with psycopg.connect(settings.writer_dsn, autocommit=True) as connection:
             insert_facts(connection, facts[:500])  # all that a relay ever needs
             wait_until_confirmed(settings, current_lsn(connection))
             sizes = [process.resident_bytes()]
@@ -244,7 +243,7 @@ def test_both_away_at_the_start_are_waited_for(own_kafka: KafkaBroker, own_postg
         time.sleep(3)
         start_kafka(own_kafka.directory, own_kafka.port, own_kafka.controller_port)
         wait_until_streaming(settings)
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             insert_facts(connection, facts)
         wait_for_facts(own_kafka.bootstrap_servers, facts)
         assert process.stop() == 0
@@ -260,7 +259,7 @@ def test_sigterm_ends_the_process_within_two_seconds(
         wait_until(lambda: "relaying" in process.log.read_text(), "the relay streams")
         if away == "Kafka":
             stop_kafka(own_kafka)
-            with psycopg.connect(settings.relay_dsn) as connection:
+            with psycopg.connect(settings.writer_dsn) as connection:
                 insert_facts(connection, facts_of("a", [1]))
             time.sleep(1)
         if away == "PostgreSQL":
@@ -277,12 +276,12 @@ def test_a_relay_that_is_fenced_once_goes_on_and_ends_the_second_time(kafka: str
     def insert_behind_a_usurper(fact: Fact) -> None:
         usurper = Producer({"bootstrap.servers": kafka, "transactional.id": settings.relay_slot})
         usurper.init_transactions(30)
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             insert_facts(connection, [fact])
 
     with relay_process(settings, tmp_path) as process:
         wait_until(lambda: "relaying" in process.log.read_text(), "the relay streams")
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             insert_facts(connection, facts_of("b", [1]))  # so that its last transaction is young
         wait_for_facts(kafka, facts_of("b", [1]))
         insert_behind_a_usurper(facts[0])
@@ -309,6 +308,6 @@ def test_a_slot_whose_wal_is_gone_is_refused(kafka: str, own_postgres: PostgresS
 
 
 def test_settings_that_kafka_refuses_end_the_relay(database: str) -> None:
-    settings = settings_for("127.0.0.1:1", database, kafka_ssl_ca_file=f"/nowhere/{uuid4()}", kafka_security_protocol="SSL")
+    settings = settings_for("127.0.0.1:1", database, kafka_ssl_ca_file=__file__, kafka_security_protocol="SSL")
     with pytest.raises(RelayRefusedError, match=r"can't go on: Kafka: .*ssl\.ca\.location"):
         run(settings, Event())

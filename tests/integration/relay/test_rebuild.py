@@ -33,6 +33,7 @@ from tests.integration.relay.harness import (
     wait_until_streaming,
 )
 from tests.support.kafka import empty_topics
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
 from worker.postgres.migrate import migrate
@@ -103,7 +104,7 @@ def rebuild(settings: Settings, *, dry_run: bool = False) -> Findings:
 
 
 def commit(settings: Settings, facts: list[Fact]) -> list[Fact]:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
     return facts
 
@@ -118,13 +119,13 @@ def publish(settings: Settings, facts: list[Fact]) -> list[Fact]:
 
 
 def drop_slot(settings: Settings) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.relay_slot])
 
 
 def hold_state(settings: Settings, aggregate: str, version: int) -> None:
     """The aggregate's row, as the worker leaves it behind its facts."""
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute(
             "INSERT INTO slo SELECT given.* FROM jsonb_populate_record(NULL::slo,"
             " %s::jsonb || jsonb_build_object('slo_id', %s::text, 'version', %s::int)) AS given",
@@ -207,6 +208,7 @@ def test_facts_committed_during_a_rebuild_come_by_the_slot(settings: Settings) -
 def test_a_slot_whose_wal_was_removed_is_made_anew(kafka: str, topics: tuple[str, ...], tmp_path: Path) -> None:  # noqa: ARG001 - empty
     with running_postgres(tmp_path) as server:
         migrate(server.dsn)
+        make_logins(server.dsn)
         settings = settings_for(kafka, server.dsn)
         make_slot(settings.relay_dsn, settings.relay_slot)
         facts = publish(settings, facts_of(NAMES, [1, 2]))
@@ -230,7 +232,7 @@ def test_a_slot_whose_wal_was_removed_is_made_anew(kafka: str, topics: tuple[str
 
 
 def test_one_lost_topic_of_several_is_noticed_and_filled(settings: Settings) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute(ANOTHER_FACT, [facts_topic("alert")])
     facts = publish(settings, facts_of(NAMES, [1, 2]))
     facts += commit(settings, facts_of(NAMES, [3]))
@@ -279,7 +281,7 @@ def test_topics_whose_records_were_all_removed_are_not_lost(settings: Settings) 
 
 def test_a_kafka_that_lost_everything_is_noticed_and_filled(settings: Settings) -> None:
     facts = publish(settings, facts_of(NAMES, [1, 2]))
-    with relay_in_thread(settings), psycopg.connect(settings.relay_dsn, autocommit=True) as connection:
+    with relay_in_thread(settings), psycopg.connect(settings.writer_dsn, autocommit=True) as connection:
         oldest = "SELECT min(age(xmin)) > (SELECT age(catalog_xmin) FROM pg_replication_slots WHERE slot_name = %s) FROM outbox"
 
         def slot_has_left_the_facts_behind() -> bool:
@@ -305,7 +307,7 @@ def test_a_lost_watermark_is_noticed_and_made_anew(settings: Settings) -> None:
 
 def test_versions_come_in_order_whatever_their_times(settings: Settings) -> None:
     facts = commit(settings, facts_of(NAMES, range(1, 30)))
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("""UPDATE outbox SET "timestamp" = now() - aggregate_version * interval '1 h' WHERE aggregateid = 'slo-3'""")
     drop_slot(settings)
     assert rebuild(settings).missing == {FACTS: 580}
@@ -345,7 +347,7 @@ def test_a_relay_that_starts_when_the_rebuild_has_looked_is_shut_out_and_nothing
 
 def test_a_slot_of_another_kind_is_left_alone(settings: Settings) -> None:
     drop_slot(settings)
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("SELECT pg_create_physical_replication_slot(%s)", [settings.relay_slot])
     try:
         with pytest.raises(ForeignSlotError, match="another SRE_RELAY_SLOT"):
@@ -360,7 +362,7 @@ def test_a_missing_fact_whose_successor_is_there_can_not_be_put_in_order(setting
         wait_until(lambda: len(read_facts(settings.kafka_bootstrap_servers)) == 21, "the relay publishes")
     commit(settings, facts_of(["gone", "whole"], [2]))
     hold_state(settings, "gone", 2)
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("DELETE FROM outbox WHERE aggregateid = 'gone' AND aggregate_version = 1")
         insert_facts(connection, [Fact("slo-1", 0)])
     ends = len(read_topic(settings.kafka_bootstrap_servers, committed=False))
@@ -371,7 +373,7 @@ def test_a_missing_fact_whose_successor_is_there_can_not_be_put_in_order(setting
 
 def test_facts_that_the_database_forgot_are_named(settings: Settings) -> None:
     publish(settings, facts_of(NAMES, [1, 2, 3]))
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("DELETE FROM outbox WHERE aggregateid = 'slo-7' AND aggregate_version > 1")
     with pytest.raises(ForgottenError, match="1 aggregates, slo acme/slo-7 from version 2; "):
         rebuild(settings)
@@ -381,7 +383,7 @@ def test_facts_that_have_left_the_outbox_are_not_forgotten(settings: Settings) -
     publish(settings, facts_of(NAMES, [1, 2, 3]))
     hold_state(settings, "slo-7", 3)
     hold_state(settings, "slo-8", 3)
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("DELETE FROM outbox WHERE aggregateid = 'slo-7' AND aggregate_version < 3")
         connection.execute("DELETE FROM outbox WHERE aggregateid = 'slo-8'")
     assert rebuild(settings).nothing_to_do
@@ -390,7 +392,7 @@ def test_facts_that_have_left_the_outbox_are_not_forgotten(settings: Settings) -
 def test_another_fact_under_the_same_id_is_named(settings: Settings) -> None:
     """A database that forgot a fact makes its version again."""
     publish(settings, facts_of(NAMES, [1, 2]))
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("UPDATE outbox SET causation_id = 'another' WHERE aggregateid = 'slo-7' AND aggregate_version = 2")
     with pytest.raises(ForgottenError, match="1 aggregates, slo acme/slo-7 from version 2; "):
         rebuild(settings)
@@ -426,7 +428,7 @@ def test_a_database_that_took_the_place_of_another(settings: Settings, database:
 
 
 def make_empty_slot(settings: Settings) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [settings.relay_slot])
 
 

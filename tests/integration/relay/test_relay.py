@@ -45,7 +45,7 @@ def settings(kafka: str, database: str) -> Settings:
 
 
 def insert(settings: Settings, facts: list[Fact]) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
 
 
@@ -53,7 +53,7 @@ def test_facts_arrive_once_in_order_in_their_partition(kafka: str, settings: Set
     facts = facts_of([f"slo-{number}" for number in range(40)], range(1, 26))
     with relay_in_thread(settings):
         wait_until_streaming(settings)
-        with psycopg.connect(settings.relay_dsn, autocommit=True) as connection:
+        with psycopg.connect(settings.writer_dsn, autocommit=True) as connection:
             for start in range(0, len(facts), 70):
                 insert_facts(connection, facts[start : start + 70])
         wait_for_facts(kafka, facts)
@@ -89,7 +89,7 @@ def test_the_largest_rejection_that_the_outbox_takes_arrives(kafka: str, setting
     payload = uuid4().bytes * 125_000  # 2,000,000 bytes
     with relay_in_thread(settings):
         wait_until_streaming(settings)
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             connection.execute(
                 "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, key, partition, tenant_id, ce_time)"
                 " VALUES (gen_random_uuid(), 'intent', 'x', 'sre.core.v1.IntentRejected', %s, %s, NULL, 0, '', %s)",
@@ -115,7 +115,7 @@ def test_rows_committed_while_no_relay_runs_arrive_later(kafka: str, settings: S
 def test_an_aborted_transaction_never_shows(kafka: str, settings: Settings) -> None:
     with relay_in_thread(settings):
         wait_until_streaming(settings)
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             insert_facts(connection, [Fact("a", 1)])
             connection.rollback()
             insert_facts(connection, [Fact("b", 1)])
@@ -123,7 +123,7 @@ def test_an_aborted_transaction_never_shows(kafka: str, settings: Settings) -> N
 
 
 def test_transactions_that_overlap_arrive_in_the_order_of_their_commits(kafka: str, settings: Settings) -> None:
-    with relay_in_thread(settings), psycopg.connect(settings.relay_dsn) as first, psycopg.connect(settings.relay_dsn) as second:
+    with relay_in_thread(settings), psycopg.connect(settings.writer_dsn) as first, psycopg.connect(settings.writer_dsn) as second:
         wait_until_streaming(settings)
         insert_facts(first, [Fact("a", 2)])
         insert_facts(second, [Fact("a", 1)])
@@ -137,7 +137,7 @@ def test_confirmed_transactions_that_come_again_are_passed_over(kafka: str, sett
     facts, more = facts_of("ab", range(1, 50)), facts_of("ab", range(50, 60))
     slot, kept = settings.relay_slot, f"{settings.relay_slot}_kept"
     make_slot(settings.relay_dsn, slot)
-    with psycopg.connect(settings.relay_dsn, autocommit=True) as connection:
+    with psycopg.connect(settings.writer_dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_copy_logical_replication_slot(%s, %s)", [slot, kept])
         with relay_in_thread(settings):
             insert(settings, facts)
@@ -168,7 +168,7 @@ def test_every_kafka_transaction_carries_its_watermark(kafka: str, settings: Set
         for version in (1, 2):
             insert(settings, [Fact("a", version)])
             wait_for_facts(kafka, facts_of("a", range(1, version + 1)))
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             end = current_lsn(connection)
             (system,) = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone() or ("",)
     messages = read_topic(kafka, WATERMARK_TOPIC)
@@ -180,7 +180,7 @@ def test_every_kafka_transaction_carries_its_watermark(kafka: str, settings: Set
 
 
 def test_an_idle_relay_lets_the_wal_of_other_tables_and_databases_go(settings: Settings, server: str) -> None:
-    with relay_in_thread(settings), psycopg.connect(settings.relay_dsn, autocommit=True) as here:
+    with relay_in_thread(settings), psycopg.connect(settings.writer_dsn, autocommit=True) as here:
         wait_until_streaming(settings)
         here.execute("INSERT INTO intake_position (topic, partition, next_offset) VALUES ('t', 0, 1)")
         wait_until_confirmed(settings, current_lsn(here))
@@ -240,26 +240,24 @@ def test_no_slot_is_made_beside_rows_that_it_would_miss(settings: Settings) -> N
 def test_rows_that_a_policy_hides_do_not_pass_for_an_empty_outbox(settings: Settings) -> None:
     role = f"relay_{uuid4().hex}"
     insert(settings, [Fact("a", 1)])
-    with psycopg.connect(settings.relay_dsn, autocommit=True) as admin:
+    with psycopg.connect(settings.writer_dsn, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN REPLICATION")
-        admin.execute(f"GRANT SELECT ON outbox TO {role}")
-        admin.execute("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
+        admin.execute(f"GRANT sre_relay TO {role}")
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
             make_slot(make_conninfo(settings.relay_dsn, user=role), settings.relay_slot)
-        admin.execute(f"DROP OWNED BY {role}")
         admin.execute(f"DROP ROLE {role}")
     assert slot_position(settings.relay_dsn, settings.relay_slot) is None
 
 
 def test_a_database_without_the_publication_is_refused(settings: Settings) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         connection.execute("DROP PUBLICATION sre_outbox")
     with pytest.raises(PublicationMissingError, match="sre-domain migrate"):
         relay.run(settings, Event())
 
 
 def test_a_slot_that_cannot_be_streamed_from_is_refused(settings: Settings) -> None:
-    with psycopg.connect(settings.relay_dsn, autocommit=True) as connection:
+    with psycopg.connect(settings.writer_dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", [settings.relay_slot])
         connection.execute("SELECT pg_drop_replication_slot(%s)", [settings.relay_slot])
         connection.execute("SELECT pg_create_physical_replication_slot(%s)", [settings.relay_slot])

@@ -12,6 +12,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.integration.relay.harness import facts_of, insert_facts, read_facts, relay_in_thread, settings_for, wait_for_facts, wait_until
+from tests.support.roles import as_writer
+from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
 from worker.postgres.maintenance import Report, maintain
 from worker.postgres.maintenance_timer import retention_of
@@ -42,11 +44,12 @@ def own_server(tmp_path: Path) -> Iterator[str]:
     """DSN of a migrated server that nobody else writes to."""
     with running_postgres(tmp_path / "postgres") as server:
         migrate(server.dsn)
+        make_logins(server.dsn)
         yield server.dsn
 
 
 def run(settings: Settings) -> Report:
-    return asyncio.run(maintain(settings.writer_dsn, retention_of(settings)))
+    return asyncio.run(maintain(as_writer(settings.writer_dsn), retention_of(settings)))
 
 
 def insert(settings: Settings, facts: Sequence[Fact], days_ago: int = 0) -> None:
@@ -60,6 +63,7 @@ def insert(settings: Settings, facts: Sequence[Fact], days_ago: int = 0) -> None
 
 def make_day(settings: Settings, days_ago: int) -> str:
     with psycopg.connect(settings.writer_dsn) as connection:
+        connection.execute("SET ROLE sre_owner")
         row = connection.execute(
             "SELECT 'outbox_' || to_char(day, 'YYYYMMDD'), create_partition('outbox', 'timestamp', day, day + 1, '::timestamp')"
             " FROM (SELECT (now() AT TIME ZONE 'utc')::date - %s::integer AS day) AS past",

@@ -56,7 +56,7 @@ def settings(kafka: str, database: str) -> Settings:
 
 
 def insert(settings: Settings, facts: Sequence[Fact]) -> None:
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         insert_facts(connection, facts)
 
 
@@ -72,7 +72,7 @@ def two_relays(settings: Settings, directory: Path) -> Iterator[tuple[RelayProce
 
 def pid_of_streaming(settings: Settings) -> int | None:
     """The process that PostgreSQL streams to."""
-    with psycopg.connect(settings.relay_dsn) as connection:
+    with psycopg.connect(settings.writer_dsn) as connection:
         found = connection.execute(
             "SELECT client_port FROM pg_stat_activity JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = %s",
             [settings.relay_slot],
@@ -152,7 +152,7 @@ def test_a_relay_paused_within_a_transaction_is_fenced_by_its_successor(
         if not order:
             order.append("produced")
             self._producer.flush()
-            with psycopg.connect(settings.relay_dsn) as connection:  # as PostgreSQL does when nothing is heard of a relay
+            with psycopg.connect(settings.writer_dsn) as connection:  # as PostgreSQL does when nothing is heard of a relay
                 connection.execute(
                     "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [settings.relay_slot]
                 )
@@ -226,7 +226,7 @@ def test_what_a_successor_published_meanwhile_is_no_loss_to_a_relay_that_began(
         paused.append(1)
         early = read(*given)
         monkeypatch.setattr(ReplicationStream, "_send_status", lambda _self: None)  # so soon it does not hear of it
-        with psycopg.connect(settings.relay_dsn) as connection:
+        with psycopg.connect(settings.writer_dsn) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", [settings.relay_slot]
             )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.support.letters import letter_of
 from tests.support.records import CODEC, Topic, window
-from worker.cli.rejected_page import page_of, printable
+from worker.cli.rejected_page import page_of
 from worker.domain.rejection import RejectionCode, Violation
+from worker.printable import printable
 
 C = RejectionCode
 RECORD = Topic().append(window(0), intent_id="old")

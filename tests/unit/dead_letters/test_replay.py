@@ -10,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.keys import signed as signed_by
 from tests.support.letters import letter_of
 from tests.support.records import CODEC, NOW, Topic, create, window
-from worker.dead_letters.replay import LeftOut, Resend, replay_of, replays, with_headers
+from worker.dead_letters.replay import ASKER_CODES, LeftOut, Resend, replay_of, replays, with_headers
 from worker.domain.rejection import RejectionCode
 from worker.envelope import MAX_HEADERS_BYTES, Envelope, open_envelope
 from worker.receiving import content_hash
+from worker.signatures import Signer, decode, is_good, signed_bytes
 
 if TYPE_CHECKING:
     from worker.dead_letters.letters import Letter
     from worker.envelope import Record
 
 C = RejectionCode
+OPERATOR, PRODUCER = Signer.generate(), Signer.generate()
 OTHERS = ("ce_correlationid", "ce_causationid", "ce_traceparent", "x-team", "ce_dataschema", "")
 garbage = st.lists(st.tuples(st.sampled_from(OTHERS), st.none() | st.binary(max_size=40)), max_size=6)
 
@@ -144,6 +147,47 @@ def test_a_signed_intent_keeps_its_id_or_stays() -> None:
     assert "signed" in reason(letter_of(signed, C.VERSION_CONFLICT, used_up=True))
     expired = record([("ce_signature", b"s")], time=NOW - timedelta(days=31))
     assert "signed" in reason(letter_of(expired, C.INTENT_EXPIRED), restamp=True)
+
+
+def signer_of(sent: Resend) -> str | None:
+    """Whose good signature it goes out with."""
+    headers = dict(sent.outgoing.headers)
+    if "ce_signature" not in headers:
+        return None
+    signature = decode(headers["ce_signature"])
+    signed_with = [one for one in (OPERATOR, PRODUCER) if one.key_id.encode() == headers["ce_keyid"]]
+    assert signature is not None
+    assert is_good(signed_with[0].public_key, signature, signed_bytes(headers, sent.outgoing.value))
+    return signed_with[0].key_id
+
+
+def by_operator(letter: Letter, *, restamp: bool = False) -> Resend | LeftOut:
+    return replay_of(letter, CODEC, NOW, OPERATOR, restamp=restamp)
+
+
+def test_with_a_key_what_has_no_signature_of_its_own_asks_in_the_operator_s_name() -> None:
+    signed, unsigned = signed_by(record(), PRODUCER), record()
+    old = signed_by(record(time=NOW - timedelta(days=31)), PRODUCER)
+    told = [
+        by_operator(letter_of(signed, C.INTERNAL_ERROR)),
+        by_operator(letter_of(unsigned, C.INTERNAL_ERROR)),
+        by_operator(letter_of(signed, C.VERSION_CONFLICT, used_up=True)),
+        by_operator(letter_of(unsigned, C.VERSION_CONFLICT, used_up=True)),
+        by_operator(letter_of(old._replace(timestamp_ms=signed.timestamp_ms), C.INTENT_EXPIRED), restamp=True),
+    ]
+    names = [signer_of(sent) for sent in told if isinstance(sent, Resend)]
+    assert names == [PRODUCER.key_id, *[OPERATOR.key_id] * 4]
+
+
+@pytest.mark.parametrize("code", ASKER_CODES)
+def test_what_was_refused_for_who_asked_is_never_signed_anew(code: RejectionCode) -> None:
+    for refused in (record(), signed_by(record(), PRODUCER), record([("ce_keyid", b"x"), ("ce_keyid", b"y")])):
+        for sent in (by_operator(letter_of(refused, code)), by_operator(letter_of(refused, code), restamp=True)):
+            assert isinstance(sent, Resend)
+            assert list(sent.outgoing.headers) == list(refused.headers)
+        left = by_operator(letter_of(refused, code, used_up=True))
+        assert isinstance(left, LeftOut)
+        assert left.reason == f"refused for who asked ({code}): its producer has to ask again"
 
 
 def test_one_intent_that_was_refused_many_times_is_sent_once() -> None:

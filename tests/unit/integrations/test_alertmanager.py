@@ -195,7 +195,7 @@ def test_what_the_worker_refuses_is_asked_all_the_same_so_that_the_refusal_is_on
         ({"startsAt": "yesterday"}, "alerts[1].startsAt: must be an RFC 3339 time"),
         ({"startsAt": 1_773_000_000}, "alerts[1].startsAt: must be an RFC 3339 time"),
         ({"endsAt": "2026-02-30T00:00:00Z"}, "alerts[1].endsAt: must be an RFC 3339 time"),
-        ({"labels": {"alertname": 3}}, "alerts[1].labels.alertname: Input should be a valid string"),
+        ({"labels": {"alertname": 3}}, "alerts[1].labels: alertname must be text"),
         ({"annotations": ["summary"]}, "alerts[1].annotations: Input should be an object"),
         ({"fingerprint": 17}, "alerts[1].fingerprint: Input should be a valid string"),
         ({"annotations": {"log": "x" * LARGEST_ALERT_BYTES}}, "alerts[1]: is larger than a Kafka record may be: 900335 bytes"),

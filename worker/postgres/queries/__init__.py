@@ -3,12 +3,13 @@
 from worker.postgres.queries.alert import AlertView, SreAlertQueryService
 from worker.postgres.queries.health import FleetStateView, SreHealthQueryService
 from worker.postgres.queries.incident import IncidentView, SreIncidentQueryService
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, QueryError
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, QueryError, connect_reader
 from worker.postgres.queries.runbook import RunbookView, SreRunbookQueryService
 from worker.postgres.queries.slo import SLOView, SreSLOQueryService
 
 __all__ = [
     "DEFAULT_PAGE_SIZE",
+    "DEFAULT_WAIT_SECONDS",
     "AlertView",
     "FleetStateView",
     "IncidentView",
@@ -21,4 +22,5 @@ __all__ = [
     "SreIncidentQueryService",
     "SreRunbookQueryService",
     "SreSLOQueryService",
+    "connect_reader",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, Row, read_one, read_page
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,13 +45,23 @@ class AlertView:
 
 @dataclass(frozen=True, slots=True)
 class SreAlertQueryService:
-    """Raises QueryError for a wrong argument, psycopg.OperationalError while PostgreSQL is away."""
+    """On a connection of `connect_reader`. Raises QueryError, psycopg.OperationalError while PostgreSQL is away."""
 
     connection: psycopg.Connection[Any]
 
-    def get_alert(self, tenant: str, alert_id: str) -> AlertView | None:
-        rows = read_rows(self.connection, "alert_query", "get_alert", tenant=tenant, alert_id=alert_id)
-        return _alert(rows[0]) if rows else None
+    def get_alert(
+        self, tenant: str, alert_id: str, *, min_version: int | None = None, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    ) -> AlertView | None:
+        return read_one(
+            self.connection,
+            "alert_query",
+            "get_alert",
+            _alert,
+            min_version=min_version,
+            wait_seconds=wait_seconds,
+            tenant=tenant,
+            alert_id=alert_id,
+        )
 
     def list_active_alerts(
         self, tenant: str, incident_id: str | None = None, page_size: int = DEFAULT_PAGE_SIZE, after: str | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, Row, once_visible, read_page, storable_version
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,7 +38,7 @@ class FleetStateView:
 
 @dataclass(frozen=True, slots=True)
 class SreHealthQueryService:
-    """Raises QueryError for a wrong argument, psycopg.OperationalError while PostgreSQL is away."""
+    """On a connection of `connect_reader`. Raises QueryError, psycopg.OperationalError while PostgreSQL is away."""
 
     connection: psycopg.Connection[Any]
 
@@ -48,9 +49,16 @@ class SreHealthQueryService:
         cluster_id: str | None = None,
         page_size: int = DEFAULT_PAGE_SIZE,
         after: str | None = None,
+        *,
+        min_version: int | None = None,
+        wait_seconds: float = DEFAULT_WAIT_SECONDS,
     ) -> Page[FleetStateView]:
-        """Each of the environment's clusters, or the one asked for, by (created_at, stream_id)."""
-        return read_page(
+        """Each of the environment's clusters, or the one asked for, by (created_at, stream_id).
+
+        A min_version is that of one cluster, which then has to be named.
+        """
+        read = partial(
+            read_page,
             self.connection,
             "health_query",
             "get_current_fleet_state",
@@ -60,7 +68,9 @@ class SreHealthQueryService:
             environment_id=environment_id,
             cluster_id=cluster_id,
             after=after,
+            min_version=storable_version(min_version),
         )
+        return once_visible(read, wait_seconds)
 
 
 def _fleet_state(row: Row) -> FleetStateView:

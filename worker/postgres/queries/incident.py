@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.domain.fields import parse_rfc3339
 from worker.domain.incident import TimelineEntry
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, Row, read_one, read_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,13 +44,23 @@ class IncidentView:
 
 @dataclass(frozen=True, slots=True)
 class SreIncidentQueryService:
-    """Raises QueryError for a wrong argument, psycopg.OperationalError while PostgreSQL is away."""
+    """On a connection of `connect_reader`. Raises QueryError, psycopg.OperationalError while PostgreSQL is away."""
 
     connection: psycopg.Connection[Any]
 
-    def get_incident(self, tenant: str, incident_id: str) -> IncidentView | None:
-        rows = read_rows(self.connection, "incident_query", "get_incident", tenant=tenant, incident_id=incident_id)
-        return _incident(rows[0]) if rows else None
+    def get_incident(
+        self, tenant: str, incident_id: str, *, min_version: int | None = None, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    ) -> IncidentView | None:
+        return read_one(
+            self.connection,
+            "incident_query",
+            "get_incident",
+            _incident,
+            min_version=min_version,
+            wait_seconds=wait_seconds,
+            tenant=tenant,
+            incident_id=incident_id,
+        )
 
     def list_open_incidents(self, tenant: str, page_size: int = DEFAULT_PAGE_SIZE, after: str | None = None) -> Page[IncidentView]:
         """A page of those not resolved or closed, by (created_at, incident_id); later pages leave out what is resolved meanwhile."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.domain.runbook import RunbookStep
 from worker.domain.runbook_execution import Execution, StepResult
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, Row, read_one, read_page
 
 if TYPE_CHECKING:
     import psycopg
@@ -37,14 +37,24 @@ class RunbookView:
 
 @dataclass(frozen=True, slots=True)
 class SreRunbookQueryService:
-    """Raises QueryError for a wrong argument, psycopg.OperationalError while PostgreSQL is away."""
+    """On a connection of `connect_reader`. Raises QueryError, psycopg.OperationalError while PostgreSQL is away."""
 
     connection: psycopg.Connection[Any]
 
-    def get_runbook(self, tenant: str, runbook_id: str) -> RunbookView | None:
+    def get_runbook(
+        self, tenant: str, runbook_id: str, *, min_version: int | None = None, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    ) -> RunbookView | None:
         """The runbook with its unfinished executions."""
-        rows = read_rows(self.connection, "runbook_query", "get_runbook", tenant=tenant, runbook_id=runbook_id)
-        return _runbook(rows[0]) if rows else None
+        return read_one(
+            self.connection,
+            "runbook_query",
+            "get_runbook",
+            _runbook,
+            min_version=min_version,
+            wait_seconds=wait_seconds,
+            tenant=tenant,
+            runbook_id=runbook_id,
+        )
 
     def list_runbooks(self, tenant: str, page_size: int = DEFAULT_PAGE_SIZE, after: str | None = None) -> Page[RunbookView]:
         """A page by (created_at, runbook_id), without executions; what is written meanwhile moves no row from one page to another."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.domain.slo import SliSpec
-from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, Page, Row, read_page, read_rows
+from worker.postgres.queries.reading import DEFAULT_PAGE_SIZE, DEFAULT_WAIT_SECONDS, Page, Row, read_one, read_page
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,13 +40,23 @@ class SLOView:
 
 @dataclass(frozen=True, slots=True)
 class SreSLOQueryService:
-    """Raises QueryError for a wrong argument, psycopg.OperationalError while PostgreSQL is away."""
+    """On a connection of `connect_reader`. Raises QueryError, psycopg.OperationalError while PostgreSQL is away."""
 
     connection: psycopg.Connection[Any]
 
-    def get_slo(self, tenant: str, slo_id: str) -> SLOView | None:
-        rows = read_rows(self.connection, "slo_query", "get_slo", tenant=tenant, slo_id=slo_id)
-        return _slo(rows[0]) if rows else None
+    def get_slo(
+        self, tenant: str, slo_id: str, *, min_version: int | None = None, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    ) -> SLOView | None:
+        return read_one(
+            self.connection,
+            "slo_query",
+            "get_slo",
+            _slo,
+            min_version=min_version,
+            wait_seconds=wait_seconds,
+            tenant=tenant,
+            slo_id=slo_id,
+        )
 
     def list_slos(self, tenant: str, page_size: int = DEFAULT_PAGE_SIZE, after: str | None = None) -> Page[SLOView]:
         """A page by (created_at, slo_id); what is written meanwhile moves no row from one page to another."""
