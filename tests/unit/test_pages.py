@@ -8,15 +8,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
+    "SECURITY.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/decisions.md",
     "docs/dead-letters.md",
     "docs/guarantees.md",
+    "docs/queries.md",
+    "docs/roles.md",
+    "docs/signatures.md",
+    "docs/transport.md",
 ]
 PAGES += ["docs/runbook.md", "examples/README.md"]
-EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0008_pre_add_slo_ticket.sql"}  # of what a contributor would make
+EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0011_pre_add_slo_ticket.sql"}  # of what a contributor would make
 PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
 
 
@@ -45,10 +50,17 @@ def test_a_file_that_is_named_exists(page: str, path: str) -> None:
     assert (ROOT / path).exists() or path in EXAMPLES
 
 
-@pytest.mark.parametrize("test", re.findall(r"`(tests/[\w/]+\.py::\w+)`", text_of("docs/guarantees.md")))
-def test_a_guarantee_is_held_by_a_test_that_exists(test: str) -> None:
+@pytest.mark.parametrize("test", re.findall(r"`(tests/[\w/]+\.py::\w+)`", text_of("docs/guarantees.md") + text_of("SECURITY.md")))
+def test_a_promise_is_held_by_a_test_that_exists(test: str) -> None:
     file, name = test.split("::")
-    assert f"\ndef {name}(" in text_of(file)
+    assert re.search(rf"^(async )?def {name}\(", text_of(file), re.MULTILINE)
+
+
+def test_every_threat_has_a_test_on_its_line() -> None:
+    rows = [line for line in text_of("SECURITY.md").partition("## Threats")[2].splitlines() if line.startswith("| ")]
+    threats = [row for row in rows if not row.startswith("| Asset ")]
+    assert len(threats) > 40
+    assert [row for row in threats if "`tests/" not in row.split(" | ")[-1]] == []
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
