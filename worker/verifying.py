@@ -1,28 +1,30 @@
-"""Signatures verified beside the event loop.
+"""Signatures verified beside the event loop, in another process.
 
-One takes about 100 µs of a CPU, two thirds of what all the rest of an intent takes of a worker. Verifying lets go of Python's lock, so a
-thread does it meanwhile; for a record that waits until the batch before its own is decided, it is done by then.
+One takes about 100 µs of a CPU, two thirds of what all the rest of an intent takes of a worker; for a record that waits until the batch
+before its own is decided, it is done by then. A thread would not do: it gets Python's lock back only every 5 ms from a busy event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from worker.signature_process import ProcessGoneError, Verifying, start_signature_process
 from worker.signing_keys import claim_of, proof_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from worker.envelope import Header, Record
     from worker.signing_keys import Claim, Key, Proof
 
 _CHUNK: Final = 32  # signatures, about 3 ms
-_THREADS: Final = max(1, min(2, (os.cpu_count() or 1) - 1))  # one keeps up with the event loop; more fight with it for Python's lock
 _MOST_AHEAD: Final = 4_096
+_ANSWER_SECONDS: Final = 5.0  # for what takes less than one: a process that is paused is as good as gone
 _LARGE_VALUE: Final = 4_096  # bytes: what waits is held twice
+
+_LOG = logging.getLogger(__name__)
 
 
 class _Verified(NamedTuple):
@@ -31,7 +33,7 @@ class _Verified(NamedTuple):
     headers: Sequence[Header]
     value: bytes | None
     public_key: bytes | None
-    results: Future[list[bool]]
+    results: asyncio.Future[list[bool]]
     place: int
 
     def is_of(self, record: Record, key: Key | None) -> bool:
@@ -39,14 +41,18 @@ class _Verified(NamedTuple):
 
 
 class Verifier:
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "signatures")
+    """For all agents of a worker, in one event loop. The process is started when there is enough to do for it, and anew when it is gone."""
+
+    def __init__(self, start: Callable[[], Awaitable[Verifying]] = start_signature_process) -> None:
+        self._start = start
+        self._starting = asyncio.Lock()
+        self._beside: Verifying | None = None
         self._coming: list[Record] = []
         self._ahead: dict[int, _Verified] = {}
 
     def expect(self, record: Record, keys: Mapping[str, Key]) -> None:
         """Begin with a record that will be in a batch; with `keys` as they are by now, and in vain where its own is another by then."""
-        if not record.headers or len(record.value or b"") > _LARGE_VALUE:
+        if self._beside is None or not record.headers or len(record.value or b"") > _LARGE_VALUE:
             return
         self._coming.append(record)
         if len(self._coming) >= _CHUNK:
@@ -57,7 +63,9 @@ class Verifier:
             self._ahead.update((id(record.headers), one) for record, one in zip(records, begun, strict=True))
 
     async def verified(self, records: Sequence[Record], claims: Sequence[Claim], keys: Mapping[str, Key]) -> list[bool]:
-        """Whether each record's signature is good, in their order."""
+        """Whether each record's signature is good, in their order. Raises OSError where a process is needed and can't be started."""
+        if len(records) >= _CHUNK:
+            await self._have_a_process()
         taken = {id(record.headers) for record in records}
         self._coming = [record for record in self._coming if id(record.headers) not in taken]
         known = [self._take(record, keys.get(claim.key_id or "")) for record, claim in zip(records, claims, strict=True)]
@@ -68,9 +76,24 @@ class Verifier:
             for number, one in zip(chunk, begun, strict=True):
                 known[number] = one
         found = [one for one in known if one is not None]
-        unfinished = {one.results for one in found if not one.results.done()}
-        await asyncio.gather(*map(asyncio.wrap_future, unfinished))
-        return [one.results.result()[one.place] for one in found]
+        await self._answered({one.results for one in found if not one.results.done()})
+        return [_result(*each, keys) for each in zip(found, claims, records, strict=True)]
+
+    async def _have_a_process(self) -> None:
+        async with self._starting:
+            if self._beside is not None and self._beside.is_gone:
+                _LOG.warning("the process that verifies signatures is gone; another one is started")
+                self._beside = None
+            if self._beside is None:
+                self._beside = await self._start()
+
+    async def _answered(self, results: set[asyncio.Future[list[bool]]]) -> None:
+        """Whatever the answers are. Others may wait for the same ones: they are not cancelled when this is."""
+        if results:
+            _, open_yet = await asyncio.wait(results, timeout=_ANSWER_SECONDS)
+            if open_yet and self._beside is not None:
+                self._beside.close()
+                await asyncio.wait(open_yet)
 
     def _take(self, record: Record, key: Key | None) -> _Verified | None:
         one = self._ahead.pop(id(record.headers), None)
@@ -78,11 +101,12 @@ class Verifier:
 
     def _begin(self, records: Sequence[Record], claims: Sequence[Claim], keys: Mapping[str, Key]) -> list[_Verified]:
         proofs = [proof_of(claim, record, keys) for claim, record in zip(claims, records, strict=True)]
-        results: Future[list[bool]] = Future()
-        if len(proofs) < _CHUNK:
-            results.set_result(verify(proofs))  # to wait for a thread would take as long
+        is_large = any(len(record.value or b"") > _LARGE_VALUE for record in records)
+        if self._beside is None or len(proofs) < _CHUNK or is_large:  # to ask would take as long
+            results = asyncio.get_running_loop().create_future()
+            results.set_result(verify(proofs))
         else:
-            results = self._threads.submit(verify, proofs)
+            results = self._beside.ask(proofs)
         return [
             _Verified(record.headers, record.value, None if proof is None else proof.public_key, results, place)
             for place, (record, proof) in enumerate(zip(records, proofs, strict=True))
@@ -91,3 +115,11 @@ class Verifier:
 
 def verify(proofs: Sequence[Proof | None]) -> list[bool]:
     return [proof is not None and proof.holds() for proof in proofs]
+
+
+def _result(one: _Verified, claim: Claim, record: Record, keys: Mapping[str, Key]) -> bool:
+    """What a process that is gone left open is verified here."""
+    try:
+        return one.results.result()[one.place]
+    except ProcessGoneError:
+        return verify([proof_of(claim, record, keys)])[0]
