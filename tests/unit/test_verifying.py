@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import psutil
 import pytest
+import uvloop
 
 from tests.support.keys import key_of, signed
 from tests.support.records import Topic, window
@@ -38,7 +39,7 @@ KEYS = {SIGNER.key_id: key_of(SIGNER)}
 def in_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     @wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
+        uvloop.run(test(*args, **kwargs))  # as the worker does
 
     return run
 
@@ -106,6 +107,15 @@ async def warm() -> AsyncIterator[tuple[Verifier, Beside]]:
 async def test_results_are_in_the_order_of_the_records(count: int) -> None:
     async with warm() as (verifier, _):
         assert await verified(verifier, records(count)) == results(count)
+
+
+@in_a_loop
+async def test_the_process_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the worker, because it found none."""
+    async with warm() as (verifier, beside):
+        monkeypatch.setattr(verifying, "verify", list)
+        assert await verified(verifier, records(96)) == results(96)
+        assert (beside.asked, beside.is_gone, len(beside.started)) == ([32, 32, 32], False, 1)
 
 
 @in_a_loop
