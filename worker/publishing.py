@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock, Semaphore, Thread
+from threading import Event, RLock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.bus import BusError, partitions_of
 from worker.codec import load_codec
@@ -19,9 +19,9 @@ from worker.kafka_config import librdkafka_config
 from worker.signatures import Signer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Message
 
     from worker.codec import Codec
     from worker.intents import Intent, Outgoing
@@ -59,7 +59,9 @@ def signed(record: Outgoing, signer: Signer | None) -> Outgoing:
 
 
 class IntentPublisher:
-    """Sends intents through one idempotent producer; any thread may use it. A context manager: leaving it waits for what was sent.
+    """Sends intents through an idempotent producer; any thread may use it. A context manager: leaving it waits for what was sent.
+
+    A producer that could not deliver is replaced: one was seen that never did again, though the broker was back.
 
     Intents are signed with the key of SRE_SIGNING_KEY_FILE, where it is set.
 
@@ -69,9 +71,11 @@ class IntentPublisher:
     def __init__(self, settings: KafkaSettings, codec: Codec | None = None) -> None:
         self._codec = codec or load_codec()
         self._signer = signer_of(settings)
-        self._producer = Producer({**librdkafka_config(settings), **_PRODUCER})
+        self._config = {**librdkafka_config(settings), **_PRODUCER}
+        self._producer = Producer(self._config)
+        self._replaced: list[Producer] = []
         self._room = Semaphore(_MAX_UNCONFIRMED)
-        self._sending = Lock()
+        self._sending = RLock()
         self._closed = Event()
         self._listener = Thread(target=self._listen, name="intent-publisher", daemon=True)
         self._listener.start()
@@ -127,7 +131,7 @@ class IntentPublisher:
         future.set_running_or_notify_cancel()  # what is sent can't be called back
         self._room.acquire()
         try:
-            self._produce(record, partial(self._report, future, record))
+            self._produce_now(future, record)
         except BaseException as error:
             self._room.release()
             if not isinstance(error, KafkaException):
@@ -135,29 +139,51 @@ class IntentPublisher:
             future.set_exception(_undelivered(record, error.args[0]))
         return future
 
-    def _produce(self, record: Outgoing, report: Callable[[KafkaError | None, Message], None]) -> None:
+    def _produce_now(self, future: Future[Delivered], record: Outgoing) -> None:
         with self._sending:  # or the listener could end between the question and the sending
             if self._closed.is_set():
                 raise BusError("the publisher is closed")
-            self._producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
+            producer = self._producer
+            try:
+                self._produce(producer, future, record)
+            except KafkaException as error:
+                self._replace_broken(producer, error.args[0])
+                raise
 
-    def _report(self, future: Future[Delivered], record: Outgoing, error: KafkaError | None, message: Message) -> None:
+    def _produce(self, producer: Producer, future: Future[Delivered], record: Outgoing) -> None:
+        report = partial(self._report, producer, future, record)
+        producer.produce(record.topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
+
+    def _report(self, producer: Producer, future: Future[Delivered], record: Outgoing, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()
         if error is None and offset is None:
             # The broker takes it for a repeat and does not say of what. Sent again it is one, and the worker knows it as such.
-            self._producer.produce(
-                record.topic, record.value, record.key, headers=list(record.headers), on_delivery=partial(self._report, future, record)
-            )
-            return
+            try:
+                self._produce(producer, future, record)
+            except KafkaException as refusal:
+                error = refusal.args[0]
+            else:
+                return
         self._room.release()
         if error is None:
             future.set_result(Delivered(record.topic, int(message.partition() or 0), int(offset or 0)))
         else:
+            self._replace_broken(producer, error)
             future.set_exception(_undelivered(record, error))
 
+    def _replace_broken(self, producer: Producer, error: KafkaError) -> None:
+        with self._sending:  # or somebody could give it one more that nobody hears of
+            if producer is self._producer and (error.fatal() or error.code() == KafkaError._MSG_TIMED_OUT):  # noqa: SLF001 - documented
+                self._replaced.append(producer)
+                self._producer = Producer(self._config)
+
     def _listen(self) -> None:
-        while not self._closed.is_set() or len(self._producer):
+        while not self._closed.is_set() or len(self._producer) or self._replaced:
             self._producer.poll(_POLL_SECONDS)
+            for producer in self._replaced[:]:
+                producer.poll(0)
+                if not len(producer):
+                    self._replaced.remove(producer)
 
 
 def _undelivered(record: Outgoing, error: KafkaError) -> BusError:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from tests.support.records import CODEC, window
 from worker import publishing
@@ -18,6 +19,8 @@ from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Report = Callable[[KafkaError | None, Any], None]
 
 TIMEOUT_SECONDS = 1.0
 LATEST_SECONDS = 5.0  # librdkafka looks once a second for what has timed out
@@ -131,3 +134,44 @@ def test_an_intent_acknowledged_without_a_place_is_sent_again(publisher: IntentP
     (intent,) = intents(1)
     assert publisher.send(intent).result().offset == 7
     assert sent == [sent[0]] * 2
+
+
+@pytest.mark.parametrize("code", [KafkaError._MSG_TIMED_OUT, KafkaError._FATAL])
+def test_a_producer_that_does_not_deliver_is_replaced(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """One may be stuck for ever. What it still has is reported by itself; whoever asks again has another."""
+    made: list[Producer] = []
+
+    class Placed(NamedTuple):
+        def partition(self) -> int:
+            return 3
+
+        def offset(self) -> int:
+            return 7
+
+    class Producer:
+        def __init__(self, _config: object) -> None:
+            made.append(self)
+            self.reports: list[Callable[[KafkaError | None, Placed], None]] = []
+
+        def produce(
+            self, _topic: str, _value: bytes, _key: bytes, on_delivery: Callable[[KafkaError | None, Placed], None], **_: object
+        ) -> None:
+            if self is made[0] and code == KafkaError._FATAL:
+                raise KafkaException(KafkaError(code, "broken", True))  # noqa: FBT003 - fatal
+            self.reports.append(on_delivery)
+
+        def poll(self, _seconds: float) -> None:
+            time.sleep(0.01)
+            for report in [self.reports.pop() for _ in self.reports[:1]]:
+                report(KafkaError(code) if self is made[0] else None, Placed())
+
+        def __len__(self) -> int:
+            return len(self.reports)
+
+    monkeypatch.setattr(publishing, "Producer", Producer)
+    with IntentPublisher(KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1"), CODEC) as publisher:
+        for future in [publisher.send(intent) for intent in intents(3)][:1]:
+            assert isinstance(future.exception(), BusError)
+        (intent,) = intents(1)
+        assert publisher.send(intent).result().offset == 7
+    assert len(made) == 2
