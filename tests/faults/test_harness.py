@@ -23,6 +23,7 @@ from tests.faults.harness.acknowledged import Acknowledged, Comparison, Unplaced
 from tests.faults.harness.checker import _outcomes_of_what_lies_at
 from tests.faults.harness.intents import publications
 from tests.faults.harness.proxy import Mode, RunningProxy, Way, running_proxy
+from tests.faults.harness.run import Plan, too_little
 from tests.faults.harness.schedule import Kind, schedule
 from tests.faults.harness.watcher import Trail, Versions, Watcher
 from tests.support.kafka import require_java_and_maven
@@ -243,3 +244,9 @@ def test_a_reader_whose_kafka_is_away_when_it_begins_begins_again(monkeypatch: p
     seen.run()
     assert told == ["began", "began"]
     assert (seen.trail.count, type(seen.ended_by)) == (2, BusError)
+
+
+def test_a_client_that_was_stuck_is_a_breach() -> None:
+    plan = Plan(seed=1, seconds=60, rate=250, faults=())
+    assert too_little(5_999, plan) == ["load: 5999 acknowledged of the 15000 to be asked"]
+    assert too_little(6_000, plan) == []

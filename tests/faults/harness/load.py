@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.faults.harness.acknowledged import Acknowledged, Copy, Unplaced, fingerprint
 from tests.faults.harness.poison import poisoned, skewed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Mapping
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Message
 
     from tests.faults.harness.intents import Publication
     from worker.settings import Settings
@@ -81,7 +81,7 @@ class Load:
         return Producer({**librdkafka_config(self.settings), **_PRODUCER})
 
     def _broken(self, producer: Producer) -> bool:
-        """After a fatal error the producer says no more; what it had not delivered is called indeterminate."""
+        """A producer that failed for good, or may have, is replaced; what it had not delivered is called indeterminate."""
         if not self.failures.pop("fatal", 0):
             return False
         producer.purge()
@@ -137,7 +137,7 @@ class Load:
         if error is not None:
             self.acknowledged.indeterminate += 1
             self._count(error)
-            if error.fatal():
+            if error.fatal() or error.code() == KafkaError._MSG_TIMED_OUT:  # it may deliver nothing any more
                 self.failures["fatal"] = 1
             return
         if self.first_acknowledged is None:

@@ -30,6 +30,7 @@ def figures(results: Sequence[Result], left_out: Sequence[str]) -> dict[str, Any
         "left_out": list(left_out),
         "acknowledged": sum(verdict.acknowledged for verdict in verdicts),
         "indeterminate": sum(verdict.indeterminate for verdict in verdicts),
+        "load_errors": dict(sum((Counter(result.load_errors) for result in results), Counter())),
         "acknowledged_without_place": [line for verdict in verdicts for line in verdict.without_place],
         "outcomes": sum(verdict.outcomes for verdict in verdicts),
         "facts_and_rejections": sum(verdict.facts_and_rejections for verdict in verdicts),

@@ -90,7 +90,7 @@ def run(plan: Plan, directory: Path, say: Callable[[str], None] = lambda _: None
         watcher.stopping.set()
         tenants = tenant_names(plan.tenants)
         verdict = check(settings, load.acknowledged, watcher, tenants, directory)
-        verdict.breaches = [*left, *dict.fromkeys(samples.breaches), *verdict.breaches]
+        verdict.breaches = [*left, *dict.fromkeys(samples.breaches), *verdict.breaches, *too_little(verdict.acknowledged, plan)]
         tell("checked")
     return Result(
         plan=plan,
@@ -104,6 +104,12 @@ def run(plan: Plan, directory: Path, say: Callable[[str], None] = lambda _: None
         load_errors=load.failures,
         journal=journal,
     )
+
+
+def too_little(acknowledged: int, plan: Plan) -> list[str]:
+    """A run whose client was stuck has shown nothing, however clean it looks; faults may cost more than half of what was to be asked."""
+    asked = plan.rate * plan.seconds
+    return [f"load: {acknowledged} acknowledged of the {asked:.0f} to be asked"] if acknowledged < 0.4 * asked else []
 
 
 def _play(plan: Plan, cluster: Cluster, load: Load, watcher: Watcher, say: Callable[[str], None]) -> list[dict[str, Any]]:
