@@ -74,12 +74,14 @@ def pid_of_streaming(settings: Settings) -> int | None:
     """The process that PostgreSQL streams to."""
     with psycopg.connect(settings.writer_dsn) as connection:
         found = connection.execute(
-            "SELECT client_port FROM pg_stat_activity JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = %s",
+            "SELECT client_port, inet_server_port() FROM pg_stat_activity JOIN pg_replication_slots ON pid = active_pid"
+            " WHERE slot_name = %s",
             [settings.relay_slot],
         ).fetchall()
     assert len(found) <= 1, "two relays stream from one slot"
-    connections = psutil.net_connections("tcp")
-    return next((each.pid for each in connections if found and each.laddr and each.laddr.port == found[0][0]), None)
+    ends = [(each.laddr.port, each.raddr.port, each.pid) for each in psutil.net_connections("tcp") if each.laddr and each.raddr]
+    # Another connection, open or just closed, may have the same port at this end, and not at the other.
+    return next((pid for port, server_port, pid in ends if (port, server_port) in found), None)
 
 
 def test_one_relay_streams_at_a_time_and_the_other_takes_over_after_a_kill(kafka: str, settings: Settings, tmp_path: Path) -> None:
