@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -220,7 +221,7 @@ def test_what_a_successor_published_meanwhile_is_no_loss_to_a_relay_that_began(
 ) -> None:
     """As a relay that is paused at its start: its place is gone, and it reads what the other one wrote."""
     facts = facts_of("abc", range(1, 4))
-    read, paused = watermark.read_committed, list[int]()
+    read, paused, successor_ended = watermark.read_committed, list[int](), Event()
 
     def read_late(*given: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - handed on
         if paused:
@@ -236,10 +237,12 @@ def test_what_a_successor_published_meanwhile_is_no_loss_to_a_relay_that_began(
             insert(settings, facts)
             wait_until(lambda: len(read_facts(kafka)) == len(facts), "the successor publishes")
             assert successor.stop() == 0
+        successor_ended.set()
         return early  # none yet, although there are records by now
 
     monkeypatch.setattr("worker.relay.relay.read_committed", read_late)
     with relay_in_thread(settings):
+        wait_until(successor_ended.is_set, "the successor has ended")  # or it could publish the next ones, too
         wait_for_facts(kafka, facts)
         insert(settings, facts_of("abc", [4]))
         wait_for_facts(kafka, facts + facts_of("abc", [4]))
