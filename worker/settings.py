@@ -1,6 +1,6 @@
 """The one place that sees the environment: SRE_* variables, read once, typed; everything else receives plain values.
 
-A variable's value may be in a file of its name instead, in the directory SRESECRETS_DIR. No message holds a value that was given.
+A variable's value may be in a file of its name instead, in the directory SRE_SECRETS_DIR. No message holds a value that was given.
 """
 
 import os

@@ -15,7 +15,7 @@ from worker.kafka_metadata import list_topics
 from worker.topics import PARTITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from confluent_kafka.admin import TopicMetadata
 
@@ -44,7 +44,7 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
     `partitions` is the number for topics that leave it open: 12 where it is None, and then not compared. Raises TopicsUnavailableError.
     """
     try:
-        admin = _connected(settings)
+        admin, _ = _connected(settings)
         created = _create(admin, specs, partitions or PARTITIONS)
         counts = _counts_when_ready(admin, {spec.name for spec in specs})
         configs = _configs(admin, specs)
@@ -57,18 +57,24 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
 def partition_counts(settings: KafkaSettings, names: Collection[str]) -> dict[str, int]:
     """The number of partitions of each topic. Raises TopicsUnavailableError."""
     try:
-        return _partition_counts(_connected(settings), names)
+        _, topics = _connected(settings)
     except KafkaException as error:
         raise _unavailable(settings, error) from error
+    missing = [name for name in names if name not in topics or topics[name].error]
+    if missing:
+        raise TopicsUnavailableError(f"topics are missing, or this login may not see them; `sre-domain topics` makes: {_list(missing)}")
+    return {name: len(topics[name].partitions) for name in names}
 
 
-def _connected(settings: KafkaSettings) -> AdminClient:
-    """A client that has been let in; without it, what is asked for times out without a reason. Raises KafkaException."""
+def _connected(settings: KafkaSettings) -> tuple[AdminClient, Mapping[str, TopicMetadata]]:
+    """A client that has been let in, and the topics that it saw then; else what is asked for times out without a reason.
+
+    Raises KafkaException.
+    """
     heard: list[KafkaError] = []
     config: dict[str, Any] = {**librdkafka_config(settings), "error_cb": heard.append}
     admin = AdminClient(config)
-    list_topics(admin, heard, _TIMEOUT_SECONDS)
-    return admin
+    return admin, list_topics(admin, heard, _TIMEOUT_SECONDS)
 
 
 def _create(admin: AdminClient, specs: Sequence[TopicSpec], partitions: int) -> tuple[str, ...]:
@@ -99,14 +105,6 @@ def _counts_when_ready(admin: AdminClient, names: Collection[str]) -> dict[str, 
 
 def _is_ready(topic: TopicMetadata) -> bool:
     return topic.error is None and all(partition.leader >= 0 for partition in topic.partitions.values())
-
-
-def _partition_counts(admin: AdminClient, names: Collection[str]) -> dict[str, int]:
-    topics = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
-    missing = [name for name in names if name not in topics or topics[name].error]
-    if missing:
-        raise TopicsUnavailableError(f"topics are missing, or this login may not see them; `sre-domain topics` makes: {_list(missing)}")
-    return {name: len(topics[name].partitions) for name in names}
 
 
 def _configs(admin: AdminClient, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
