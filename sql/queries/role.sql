@@ -9,3 +9,7 @@ SELECT CASE
 END
 FROM pg_roles
 WHERE pg_has_role(session_user, oid, 'MEMBER');
+
+-- applied_migrations --
+-- What this database's schema is made of, for any login that works on it.
+SELECT number, name, checksum FROM applied_migrations();

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import venv
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,35 @@ def test_the_wheel_holds_every_module_statement_and_schema(built: Path) -> None:
     assert packed == expected
 
 
+def test_the_checkout_and_the_sdist_make_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    run([sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path), "--target", "wheel"], cwd=ROOT)
+    (wheel,), (other,) = built.glob("*.whl"), tmp_path.glob("*.whl")
+    assert other.name == wheel.name
+    assert other.read_bytes() == wheel.read_bytes()
+
+
+def test_it_says_its_version(installation: Installation) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert installation.sre_domain("--version") == f"sre-domain {version}\n"
+
+
+def test_a_shell_completes_its_commands(installation: Installation) -> None:
+    """In a real bash, by what `--install-completion` leaves in an empty home."""
+    home = installation.directory / "home"
+    home.mkdir()
+    environment = installation.environment | {"HOME": str(home), "PATH": f"{Path(installation.program).parent}:{os.environ['PATH']}"}
+    shown = run(["bash", "-c", "sre-domain --show-completion; true"], installation.elsewhere, environment).stdout
+    run(["bash", "-c", "sre-domain --install-completion; true"], installation.elsewhere, environment)
+    (installed,) = (file for file in home.rglob("*sre-domain*") if file.is_file())
+    assert installed.read_text().strip() == shown.strip()
+    assert str(installed) in (home / ".bashrc").read_text()
+    for words, place, completed in (("sre-domain rel", 1, {"relay"}), ("sre-domain keys ", 2, {"new", "list", "revoke"})):
+        press_tab = (
+            f"source ~/.bashrc; COMP_WORDS=({words} ''); COMP_CWORD={place}; _sre_domain_completion sre-domain; echo ${{COMPREPLY[@]}}"
+        )
+        assert set(run(["bash", "-c", press_tab], installation.elsewhere, environment).stdout.split()) == completed
+
+
 def test_it_is_the_wheel_that_runs(installation: Installation) -> None:
     statement = "import worker, worker.package_data as data; print(worker.__file__); print(data.SQL); print(data.AVRO)"
     places = run([installation.python, "-c", statement], installation.elsewhere, installation.environment).stdout.splitlines()
@@ -138,7 +168,7 @@ def test_it_is_the_wheel_that_runs(installation: Installation) -> None:
 
 def test_its_help_names_every_command(installation: Installation) -> None:
     shown = installation.sre_domain("--help")
-    commands = ("worker", "relay", "migrate", "topics", "demo", "dev", "publish", "facts", "rejected", "import", "query")
+    commands = ("worker", "relay", "migrate", "topics", "doctor", "demo", "dev", "publish", "facts", "rejected", "import", "query")
     assert [name for name in commands if f" {name} " not in shown] == []
 
 

@@ -1,6 +1,7 @@
 """The pages about the project name what exists: files, links, commands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,17 @@ PAGES = [
     "docs/architecture.md",
     "docs/decisions.md",
     "docs/dead-letters.md",
+    "docs/doctor.md",
     "docs/guarantees.md",
     "docs/queries.md",
     "docs/roles.md",
     "docs/signatures.md",
     "docs/transport.md",
+    "docs/upgrading.md",
+    "docs/versioning.md",
 ]
 PAGES += ["docs/runbook.md", "examples/README.md"]
-EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0011_pre_add_slo_ticket.sql"}  # of what a contributor would make
+EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0012_pre_add_slo_ticket.sql"}  # of what a contributor would make
 PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
 
 
@@ -67,3 +71,18 @@ def test_every_threat_has_a_test_on_its_line() -> None:
 def test_a_lock_is_made_by_the_command_that_is_given(lock: str) -> None:
     command = text_of(lock).splitlines()[1].removeprefix("#").strip()
     assert command in text_of("CONTRIBUTING.md").splitlines()
+
+
+def test_the_changelog_has_an_entry_for_the_version_and_only_the_kinds_of_keep_a_changelog() -> None:
+    text = text_of("CHANGELOG.md")
+    releases = re.findall(r"^## \[([^\]]+)\](?: - (\d{4}-\d{2}-\d{2}))?$", text, re.MULTILINE)
+    assert re.findall(r"^## .*$", text, re.MULTILINE) == [f"## [{name}]{f' - {day}' if day else ''}" for name, day in releases]
+    assert [name for name, day in releases if not day] == ["Unreleased"]
+    assert releases[0] == ("Unreleased", "")
+    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## [")[0]
+    assert version in {name for name, _ in releases} or "\n- " in unreleased
+    numbers = [tuple(map(int, name.split("."))) for name, _ in releases[1:]]
+    assert numbers == sorted(numbers, reverse=True)
+    kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

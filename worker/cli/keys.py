@@ -24,6 +24,7 @@ from worker.envelope import TYPE_PREFIX
 from worker.errors import WorkerError
 from worker.logs import only_errors_of_ours
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import check_schema
 from worker.printable import printable
 from worker.settings import DatabaseSettings
 from worker.signatures import Signer
@@ -161,6 +162,7 @@ def _session(dsn: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """One transaction, as a role that owns the schema or belongs to its owner. Raises KeysError."""
     try:
         with psycopg.connect(dsn, row_factory=dict_row, connect_timeout=_CONNECT_SECONDS, application_name="sre-domain keys") as connection:
+            check_schema(connection)
             yield connection
     except (errors.UndefinedTable, errors.InsufficientPrivilege) as error:
         why = "run sre-domain migrate" if isinstance(error, errors.UndefinedTable) else "SRE_MIGRATE_DATABASE_URL must be its owner's"

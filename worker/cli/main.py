@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.metadata import version
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from confluent_kafka import KafkaException
 
-from worker.cli import bridge, bus, config, demo, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
+from worker.cli import bridge, bus, config, demo, doctor, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
 from worker.errors import WorkerError
 from worker.printable import printable
 
@@ -20,12 +21,28 @@ if TYPE_CHECKING:
 _USAGE: Final = 2
 _OBEYED: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+
+def _say_version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if asked:
+        typer.echo(f"sre-domain {version('sre-domain')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="sre-domain",
-    help="System of record of an SRE organisation: intents in from Kafka, state in PostgreSQL, facts out through its WAL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def sre_domain(
+    show_version: Annotated[  # noqa: FBT002 - a flag, answered before anything else is looked at
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """System of record of an SRE organisation: intents in from Kafka, state in PostgreSQL, facts out through its WAL."""
+
 
 app.command(rich_help_panel="Services")(worker.worker)
 app.add_typer(relay.app, name="relay", rich_help_panel="Services")
@@ -37,6 +54,7 @@ app.command(rich_help_panel="Set-up")(stack.migrate)
 app.command(rich_help_panel="Set-up")(stack.topics)
 app.command(rich_help_panel="Set-up")(maintain.maintain)
 app.command(rich_help_panel="Set-up")(config.config)
+app.command(rich_help_panel="Set-up")(doctor.doctor)
 app.add_typer(keys.app, name="keys", rich_help_panel="Set-up")
 app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)

@@ -162,6 +162,8 @@ def _one_line_errors() -> Iterator[None]:
         line = str(error)
     except SettingsError as error:
         line = f"SETTINGS_INVALID: {error}"
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+        line = f"DATABASE_ERROR: the schema is of another version than this sre-domain: {error.diag.message_primary}"
     except psycopg.Error as error:
         line = f"DATABASE_ERROR: {str(error).partition(chr(10))[0]}"
     else:

@@ -12,6 +12,7 @@ import typer
 from worker.devstack.stack import Broker, running_stack
 from worker.domain.aggregate import AGGREGATES
 from worker.logs import only_errors_of_ours
+from worker.postgres.migrate import expand
 from worker.postgres.migrate import migrate as migrate_database
 from worker.relay.slot import ensure_slot
 from worker.settings import DatabaseSettings, KafkaSettings
@@ -28,13 +29,14 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Partitions = Annotated[int | None, typer.Option(min=1, help=f"Of new topics, {PARTITIONS} unless given; never changes later.")]
 ChosenBroker = Annotated[Broker, typer.Option(help="tansu starts at once and keeps all in memory; apache needs Java 17 and Maven.")]
+Pre = Annotated[bool, typer.Option("--pre", help="Up to the first post migration: while workers of the version before still run.")]
 DataDir = Annotated[Path, typer.Option(help="Takes the data, the logs, and the settings as a file to source: env.", file_okay=False)]
 
 
-def migrate() -> None:
+def migrate(pre: Pre = False) -> None:  # noqa: FBT002 - a flag
     """Bring the database's schema up to date and make the relay's slot. Refuses a database that a newer version has migrated."""
     settings = DatabaseSettings.from_environment()
-    applied = migrate_database(settings.migration_dsn)
+    applied = expand(settings.migration_dsn) if pre else migrate_database(settings.migration_dsn)
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:

@@ -16,6 +16,7 @@ from worker.domain.runbook_execution import ExpireRunbookExecutions
 from worker.errors import WorkerError
 from worker.logs import only_errors_of_ours
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import check_schema
 from worker.settings import Settings
 
 SOURCE: Final = "/sre-domain/sweep"
@@ -37,6 +38,7 @@ def sweep(tenant: Annotated[str | None, typer.Option(help="Only this tenant's ru
         with psycopg.connect(
             settings.writer_dsn, connect_timeout=_CONNECT_TIMEOUT_SECONDS, application_name="sre-domain sweep"
         ) as connection:
+            check_schema(connection)
             runbooks = [one for one in overdue_runbooks(connection, minute) if tenant in {None, one[0]}]
     except psycopg.Error as error:
         raise SweepError(f"the overdue executions can't be read: {' '.join(str(error).split())}") from None

@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from worker.errors import WorkerError
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import check_schema, check_schema_async
 from worker.postgres.unit_of_work import UnitOfWork, open_unit
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class WriterRoleError(WorkerError):
 class UnitOpener:
     """Opens units of work, one at a time, on a connection of its own.
 
-    Raises psycopg.OperationalError while PostgreSQL is away, WriterRoleError where the login is not as it must be.
+    Raises psycopg.OperationalError while PostgreSQL is away, WriterRoleError and SchemaError where login or schema are not as they must be.
     """
 
     def __init__(self, dsn: str, storages: Mapping[str, Storage]) -> None:
@@ -67,10 +68,11 @@ class UnitOpener:
 
 
 async def connect_writer(dsn: str) -> AsyncConnection[Any]:
-    """Raises psycopg.OperationalError and WriterRoleError."""
+    """Raises psycopg.OperationalError, WriterRoleError and SchemaError."""
     connection = await connect(dsn)
     try:
         _refuse(await (await connection.execute(statements("role")["too_much"])).fetchone(), connection.info.user)
+        await check_schema_async(connection)
         await connection.rollback()
     except BaseException:
         await connection.close()
@@ -79,9 +81,13 @@ async def connect_writer(dsn: str) -> AsyncConnection[Any]:
 
 
 def check_writer(dsn: str) -> None:
-    """Raise WriterRoleError for a login that the worker must not run under. Raises psycopg.OperationalError while PostgreSQL is away."""
+    """Raise WriterRoleError for a login that the worker must not run under, SchemaError for a schema of another version.
+
+    Raises psycopg.OperationalError while PostgreSQL is away.
+    """
     with psycopg.connect(make_conninfo(**CONNECTION_DEFAULTS | conninfo_to_dict(dsn))) as connection:
         _refuse(connection.execute(statements("role")["too_much"]).fetchone(), connection.info.user)
+        check_schema(connection)
 
 
 def _refuse(found: tuple[str | None] | None, login: str) -> None:

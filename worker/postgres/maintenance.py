@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Error, errors
 from worker.errors import WorkerError
 from worker.postgres.connection import CONNECT_TIMEOUT_SECONDS
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import NOT_MIGRATED, SchemaError, check_schema_async
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,14 +62,17 @@ async def maintain(dsn: str, retention: Retention, now: datetime | None = None) 
             await session.connection.execute(sql["give_up"])
             if await session.value("may_maintain", {}) is not True:
                 raise MaintenanceError("this role may not maintain the database: run sre-domain maintain as the schema's owner")
+            await check_schema_async(session.connection)
             if await session.value("lock", {}) is not True:
                 return Report(at_work=True)
             for parent, days in retention.days().items():
                 named = {"parent": parent, "retention_days": days, "as_of": now or datetime.now(UTC), "slot": retention.slot}
                 await _maintain_table(session, named, report)
             await session.value("unlock", {})
+    except SchemaError as error:
+        raise MaintenanceError(str(error)) from error
     except (errors.UndefinedFunction, errors.UndefinedTable) as error:
-        raise MaintenanceError("the database can't be maintained yet: run sre-domain migrate") from error
+        raise MaintenanceError(NOT_MIGRATED) from error
     except Error as error:
         raise MaintenanceError(f"the database can't be maintained: {_one_line(error)}") from error
     return report

@@ -18,8 +18,10 @@ from worker.package_data import SQL
 from worker.postgres.named_sql import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    Applied = tuple[int, str, str]  # number, name, checksum
 
 MIGRATIONS = SQL / "migrations"
 _ROLES = SQL / "roles.sql"
@@ -41,6 +43,10 @@ class Migration:
     def checksum(self) -> str:
         return hashlib.sha256(self.sql).hexdigest()
 
+    @property
+    def is_post(self) -> bool:
+        return self.name[4:].startswith("_post_")
+
 
 def migrate(dsn: str, directory: Path = MIGRATIONS) -> tuple[str, ...]:
     """Bring the database up to date and return the names of the migrations that were applied; waits for another that is at it.
@@ -48,13 +54,24 @@ def migrate(dsn: str, directory: Path = MIGRATIONS) -> tuple[str, ...]:
     Raises MigrationError: database out of reach, newer than these files, a file that was changed after it was applied, SQL that fails,
     roles that are missing and that this one can't make.
     """
+    return _migrate(dsn, directory, _pending)
+
+
+def expand(dsn: str, directory: Path = MIGRATIONS) -> tuple[str, ...]:
+    """As migrate(), but stop in front of the first `post` migration: for while workers of the version before still run."""
+    return _migrate(dsn, directory, lambda migrations, applied: _before_post(_pending(migrations, applied)))
+
+
+def _migrate(
+    dsn: str, directory: Path, choose: Callable[[Sequence[Migration], Sequence[Applied]], tuple[Migration, ...]]
+) -> tuple[str, ...]:
     migrations = read_migrations(directory)
     sql = statements("migrate")
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:
             _lock_as_owner(connection)
             connection.execute(sql["create_schema_migration"])
-            pending = _pending(migrations, connection.execute(sql["applied"]).fetchall())
+            pending = choose(migrations, connection.execute(sql["applied"]).fetchall())
             for migration in pending:
                 _apply(connection, migration)
             connection.execute(sql["create_partitions"], {"days_ahead": _PARTITION_DAYS_AHEAD})
@@ -77,7 +94,7 @@ def read_migrations(directory: Path) -> tuple[Migration, ...]:
     return tuple(migrations)
 
 
-def _pending(migrations: Sequence[Migration], applied: Sequence[tuple[int, str, str]]) -> tuple[Migration, ...]:
+def _pending(migrations: Sequence[Migration], applied: Sequence[Applied]) -> tuple[Migration, ...]:
     known = {migration.number: migration for migration in migrations}
     for number, name, checksum in applied:
         if number not in known:
@@ -90,6 +107,10 @@ def _pending(migrations: Sequence[Migration], applied: Sequence[tuple[int, str, 
         if migration.number < newest:
             raise MigrationError(f"migration {migration.name} comes before {known[newest].name}, which was applied already")
     return pending
+
+
+def _before_post(pending: tuple[Migration, ...]) -> tuple[Migration, ...]:
+    return tuple(itertools.takewhile(lambda migration: not migration.is_post, pending))
 
 
 def _lock_as_owner(connection: psycopg.Connection) -> None:

@@ -20,6 +20,7 @@ from psycopg import IsolationLevel, errors
 from worker.errors import WorkerError
 from worker.kafka_config import librdkafka_config
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import check_schema
 from worker.relay import replication
 from worker.relay.hanging import end_hanging
 from worker.relay.lost_topics import topic_ids
@@ -70,10 +71,11 @@ class Snapshot:
 def rebuild(settings: Settings, tell: Tell, *, dry_run: bool) -> Findings:
     """What was found, and mended unless it is a dry run; `tell` hears what is done, how far it is and of how much.
 
-    Raises the errors above and those of the survey, psycopg.Error and KafkaException.
+    Raises the errors above and those of the survey, SchemaError, psycopg.Error and KafkaException.
     """
     dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
     kafka = librdkafka_config(settings) | {"log_level": 0}
+    _refuse_another_schema(dsn)
     _refuse_while_streaming(_slot(dsn, slot), slot)
     if dry_run:
         with snapshot_of_outbox(dsn) as snapshot:
@@ -106,6 +108,11 @@ def settle(settings: Settings, publisher: Publisher, waiting: Waiting) -> None:
         findings = waiting.for_call(lambda: survey(snapshot.connection, place, settings, _tell_nobody))
         publish_missing(snapshot, place, publisher, waiting, slot, findings, _tell_nobody)
     logger.warning("%d records were missing and are published now", sum(findings.missing.values()))
+
+
+def _refuse_another_schema(dsn: str) -> None:
+    with psycopg.connect(dsn, application_name="sre-domain relay rebuild") as connection:
+        check_schema(connection)
 
 
 def _tell_nobody(*_: object) -> None:

@@ -11,6 +11,7 @@ from psycopg import Error, IsolationLevel, errors
 
 from worker.errors import WorkerError
 from worker.postgres.named_sql import statements
+from worker.postgres.schema_version import check_schema
 from worker.relay import replication
 from worker.relay.watermark import REBUILD
 
@@ -42,11 +43,12 @@ class SlotUnusableError(WorkerError):
 def take_slot(dsn: str, slot: str, waiting: Waiting) -> ReplicationStream:
     """Stream from the slot as soon as nobody else does; it is made first where there is none.
 
-    Raises the errors above, StoppedError, and psycopg.Error where PostgreSQL is away.
+    Raises the errors above, SchemaError, StoppedError, and psycopg.Error where PostgreSQL is away.
     """
     connection = waiting.for_call(lambda: replication.connect(dsn))
     try:
         waiting.for_call(lambda: _check_publication(connection))
+        waiting.for_call(lambda: check_schema(connection))
         stream = waiting.for_call(lambda: _start_or_make(connection, dsn, slot))
         if stream is None:
             logger.info("another relay streams from slot %s: standing by", slot)

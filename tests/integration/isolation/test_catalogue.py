@@ -125,7 +125,8 @@ def test_each_role_may_what_its_statements_do_and_no_more(made: TwoTenants) -> N
         f" WHERE grantee <> proowner AND {OURS}",
     ):
         functions.setdefault(role, set()).add(function)
-    assert functions.pop("sre_writer") == MAINTENANCE
+    assert functions.pop("sre_writer") == MAINTENANCE | {"applied_migrations"}
+    assert functions.pop("sre_relay") == {"applied_migrations"}
     assert all(name.startswith(("get_", "list_")) for name in functions.pop("sre_reader"))
     assert functions == {}
 

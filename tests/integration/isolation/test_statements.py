@@ -35,7 +35,7 @@ ACROSS_TENANTS: Final = {
 }
 # What the worker runs that names no tenant, or names to the database which tenants are its own.
 OF_NO_TENANT: Final = {
-    *((file, name) for file, name in ALL if file in {"maintenance", "role"}),
+    *((file, name) for file, name in ALL if file in {"doctor", "maintenance", "role"}),
     ("inbox", "see_tenants"),
     ("inbox", "lock_intents"),
     ("inbox", "lock_positions"),

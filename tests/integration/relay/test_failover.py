@@ -25,6 +25,7 @@ from tests.integration.relay.harness import (
 from tests.support.standby import STANDBY_SLOT, start_standby
 from worker.devstack.logins import make_logins
 from worker.devstack.postgres import PostgresServer, start_postgres
+from worker.doctor.database import STANDBY, check_server
 from worker.postgres.migrate import migrate
 from worker.relay.rebuild import rebuild
 from worker.relay.relay import run
@@ -141,6 +142,7 @@ def test_with_a_failover_slot_the_relay_goes_on_by_itself(pair: Pair, settings: 
         wait_for_facts(settings.kafka_bootstrap_servers, facts + later)
     waiting = commit(settings, facts_of(NAMES, [4]))
     pair.wait_until_standby_has_all()
+    assert list(check_server(pair.standby.dsn)) == [STANDBY.of()]
     goes_on(pair.fail_over(settings), facts + later + waiting)
 
 

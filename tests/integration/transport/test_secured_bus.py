@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 from confluent_kafka.admin import AclOperation, ResourceType
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from pydantic import SecretStr
 
 from tests.support.bus_attempts import Intruder, allowed
 from tests.support.certificates import Authority
@@ -31,9 +32,14 @@ from worker import topic_admin
 from worker.acls import Job, Right
 from worker.agents import EXIT_SOFTWARE
 from worker.client import Intent, IntentPublisher, read_committed
+from worker.doctor import bus as bus_lines
+from worker.doctor import rights
+from worker.doctor.bus import check_topic_settings, check_topics
+from worker.doctor.rights import check_rights
 from worker.domain.aggregate import AGGREGATES
 from worker.evidence import to_record
 from worker.faust_credentials import credentials
+from worker.settings import Settings
 from worker.topic_admin import TopicsUnavailableError, make_topics, partition_counts
 from worker.topics import REJECTED_TOPIC, WATERMARK_TOPIC, facts_topic, intents_topic, topic_specs
 
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 
     from tests.support.secured_kafka import SecuredKafka
     from tests.support.secured_postgres import SecuredPostgres
+    from worker.doctor.finding import Finding
 
 ROOT = Path(__file__).parents[3]
 INTENTS, FACTS = intents_topic("slo"), facts_topic("slo")
@@ -252,3 +259,45 @@ def test_neither_client_gets_in_with(bus: Bus, name: str, caplog: pytest.LogCapt
         asyncio.run(begin())
     assert caplog.records
     assert "TOPSECRET" not in caplog.text
+
+
+# --- What the doctor says to each login
+
+
+def doctor_of(bus: Bus, job: str, check: str) -> list[Finding]:
+    kafka = bus.kafka.settings(job)
+    settings = Settings(
+        **kafka.model_dump(exclude_none=True), database_url=SecretStr("postgresql://"), consumer_group=GROUP, relay_slot=SLOT
+    )
+    checks: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+        "topics": check_topics,
+        "settings of topics": partial(check_topic_settings, inbox_retention_days=30),
+        "rights": check_rights,
+    }
+    return list(checks[check](settings))
+
+
+@pytest.mark.parametrize("job", Job)
+def test_the_doctor_tells_a_login_that_it_may_do_its_job(bus: Bus, job: Job) -> None:
+    (found,) = doctor_of(bus, job, "rights")
+    assert found == rights.ENOUGH.of(jobs=job)
+    sees_all = job is Job.ADMIN
+    topics, settings = doctor_of(bus, job, "topics"), doctor_of(bus, job, "settings of topics")
+    assert [finding.status for finding in topics] == [*([] if sees_all else ["not checked"]), "ok"]
+    assert sees_all or topics[0].do == bus_lines.HIDDEN.do
+    assert settings == ([bus_lines.KEPT.of()] if sees_all else [bus_lines.NOT_DESCRIBED.of()])
+
+
+def test_the_doctor_names_a_right_that_is_missing_and_one_that_is_too_much(bus: Bus) -> None:
+    group = Right(ResourceType.GROUP, GROUP, (AclOperation.READ,))
+    with bus.without(Job.WORKER, group):
+        wait_until(
+            lambda: doctor_of(bus, Job.WORKER, "rights") == [rights.NO_JOB.of(job="worker", rights=f"READ on {GROUP}")], SECONDS, bus.logs
+        )
+    forging = Right(ResourceType.TOPIC, FACTS, (AclOperation.WRITE,))
+    bus.kafka.allow(Job.WORKER, [forging])
+    try:
+        expected = [rights.EXCESS.of(rights=f"WRITE on {FACTS}", jobs="worker")]
+        wait_until(lambda: doctor_of(bus, Job.WORKER, "rights") == expected, SECONDS, bus.logs)
+    finally:
+        bus.kafka.forbid(Job.WORKER, [forging])
