@@ -1,7 +1,8 @@
 """`make bench`: one table, all in one run on Apache Kafka and PostgreSQL, left in build/bench.json.
 
 Figures are of this machine at this moment; only the ratios travel. Each round runs all contenders, so that a drift of the machine's speed
-meets them alike, and the table has the median of the rounds. All take the same signed intents; one of them requires the signatures.
+meets them alike, and the table has the median of the rounds. All take the same signed intents; one of them requires the signatures, and
+one tells all that it can of itself: it is scraped every second, logs as JSON and exports the spans of the intents that are sampled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -27,6 +29,7 @@ from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.table import Table
 
+from bench.onlookers import looked_at
 from bench.workload import SLOS, intents
 from worker.client import publish_as_is
 from worker.devstack.apache_kafka import KafkaBroker, running_kafka
@@ -97,7 +100,7 @@ class Machine:
 
 
 def main(windows: int = 40_000, rounds: int = 3, out: Path = Path("build/bench.json")) -> None:
-    """Measure an empty Faust agent, this worker from intent to fact, the same with signatures required, and the textbook worker."""
+    """Measure an empty Faust agent, this worker from intent to fact, by default, with signatures, with telemetry, and a textbook worker."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sre-bench-")))
         directory.chmod(0o755)
@@ -118,9 +121,11 @@ def one_round(machine: Machine, settings: Settings, number: int, total: int) -> 
     empty = last_line(machine.start(["-m", "bench.empty_faust", str(total)], machine.environment(f"empty_{number}"), "empty.log"))
     ours = end_to_end(machine, settings, machine.environment(f"ours_{number}"), total)
     required = end_to_end(machine, settings, machine.environment(f"signed_{number}") | {"SRE_SIGNATURES": "require"}, total)
+    with looked_at() as telemetry:
+        told = end_to_end(machine, settings, machine.environment(f"told_{number}"), total, telemetry)
     arguments = ["-m", "bench.textbook", str(_TEXTBOOK_INTENTS)]
     textbook = last_line(machine.start(arguments, machine.environment(f"textbook_{number}"), "textbook.log"))
-    return {"empty": empty, "ours": ours, "signed": required, "textbook": textbook}
+    return {"empty": empty, "ours": ours, "signed": required, "told": told, "textbook": textbook}
 
 
 def last_line(process: subprocess.Popen[str]) -> dict[str, float]:
@@ -129,13 +134,22 @@ def last_line(process: subprocess.Popen[str]) -> dict[str, float]:
     return figures
 
 
-def end_to_end(machine: Machine, settings: Settings, environment: Mapping[str, str], total: int) -> dict[str, Any]:
-    """From the first fact that a read_committed reader sees to the last: rate, and CPU microseconds an intent by process."""
+def end_to_end(
+    machine: Machine,
+    settings: Settings,
+    environment: Mapping[str, str],
+    total: int,
+    telemetry: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """From the first fact that a read_committed reader sees to the last: rate, and CPU microseconds an intent by process.
+
+    `telemetry` has more of the environment, by process.
+    """
     processes: dict[str, subprocess.Popen[str]] = {}
     facts = read_facts_from_now(settings)
     try:
-        processes["relay"] = machine.start(["-m", "worker", "relay"], environment, "relay.log")
-        processes["worker"] = machine.start(["-m", "worker", "worker"], environment, "worker.log")
+        for name in ("relay", "worker"):
+            processes[name] = machine.start(["-m", "worker", name], {**environment, **telemetry.get(name, {})}, f"{name}.log")
         pids = {name: process.pid for name, process in processes.items()} | {"postgres": machine.postgres.pid, "kafka": machine.kafka.pid}
         seen = next(facts)
         began, cpu = time.perf_counter(), cpu_seconds(pids)
@@ -204,12 +218,15 @@ def summary(results: list[dict[str, Any]], total: int) -> dict[str, Any]:
         "empty_faust_per_second": round(median("empty", "per_second")),
         "end_to_end_per_second": round(median("ours", "per_second")),
         "signed_per_second": round(median("signed", "per_second")),
+        "told_per_second": round(median("told", "per_second")),
         "textbook_per_second": round(median("textbook", "per_second")),
         "signed_vs_end_to_end": round(1 / median_ratio("signed"), 3),
+        "told_vs_end_to_end": round(1 / median_ratio("told"), 3),
         "end_to_end_vs_empty_faust": round(median_ratio("empty"), 3),
         "end_to_end_vs_textbook": round(median_ratio("textbook"), 2),
         "cpu_us_per_intent": {name: round(median("ours", "cpu_us", name), 1) for name in ("worker", "relay", "postgres", "kafka")},
         "cpu_us_per_signed_intent": {name: round(median("signed", "cpu_us", name), 1) for name in ("worker", "relay", "postgres", "kafka")},
+        "cpu_us_per_told_intent": {name: round(median("told", "cpu_us", name), 1) for name in ("worker", "relay", "postgres", "kafka")},
         "cpu_us_per_intent_empty_faust": round(median("empty", "cpu_us"), 1),
     }
 
@@ -223,13 +240,15 @@ def show(figures: Mapping[str, Any]) -> None:
     table.add_row("Faust agent that does nothing", str(figures["empty_faust_per_second"]), f"{figures['end_to_end_vs_empty_faust']} of it")
     table.add_row("this worker, intent to fact", str(figures["end_to_end_per_second"]), "")
     table.add_row("the same, signatures required", str(figures["signed_per_second"]), f"{figures['signed_vs_end_to_end']} of that")
+    table.add_row("the same, metrics, JSON logs and spans", str(figures["told_per_second"]), f"{figures['told_vs_end_to_end']} of that")
     table.add_row("textbook worker", str(figures["textbook_per_second"]), f"{figures['end_to_end_vs_textbook']} times it")
     console = Console()
     console.print(table)
     cpu = Table("", title="CPU seconds per 100k intents")
     for name in figures["cpu_us_per_intent"]:
         cpu.add_column(name, justify="right")
-    for name, what in (("signatures off", "cpu_us_per_intent"), ("required", "cpu_us_per_signed_intent")):
+    contenders = {"by default": "cpu_us_per_intent", "signatures": "cpu_us_per_signed_intent", "telemetry": "cpu_us_per_told_intent"}
+    for name, what in contenders.items():
         cpu.add_row(name, *(f"{value / 10:.1f}" for value in figures[what].values()))
     console.print(cpu)
 

@@ -1,7 +1,8 @@
-"""The load: SLOs, then a window a minute for each of them in turn, as a fleet of access-log importers would send."""
+"""The load: SLOs, then a window a minute for each of them in turn, as a fleet of access-log importers would send; a few are traced."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOS = 100
+SAMPLED_ONE_IN = 100
 _SPEC = SliSpec(good="status < 500", total="all requests", budgeting_method="occurrences")
 
 
@@ -29,4 +31,8 @@ def intents(windows: int) -> Iterator[Outgoing]:
     for number in range(windows):
         minute, slo = divmod(number, SLOS)
         window = RecordSLIWindow(start=first + timedelta(minutes=minute), width_seconds=60, good=995 + minute % 5, total=1000)
-        yield to_outgoing(Intent("RecordSLIWindowRequested", "acme", f"slo-{slo}", window, "/bench", time=now), codec)
+        record = to_outgoing(Intent("RecordSLIWindowRequested", "acme", f"slo-{slo}", window, "/bench", time=now), codec)
+        if number % SAMPLED_ONE_IN == 0:
+            trace = ("ce_traceparent", b"00-%032x-b7ad6b7169203331-01" % (number + 1))
+            record = replace(record, headers=[*record.headers, trace])
+        yield record

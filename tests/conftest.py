@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -18,6 +17,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from tests.support.databases import own_database
 from tests.support.kafka import container_kafka, docker_answers, empty_topics, require_java_and_maven
 from worker.devstack.apache_kafka import running_kafka, start_kafka
 from worker.devstack.logins import make_logins
@@ -61,17 +61,8 @@ def database(server: str, template: str) -> Iterator[str]:
 
     tests/support/roles.py has the logins of the worker, the relay and the readers.
     """
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
-        yield make_conninfo(server, dbname=name)
-        # PostgreSQL notices a killed relay a moment later. One that still runs makes this fail, as it should: its slot stays active.
-        active = "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active"
-        deadline = time.monotonic() + 5
-        while admin.execute(active, [name]).fetchone() != (0,) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    with own_database(server, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

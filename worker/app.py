@@ -25,9 +25,10 @@ from worker.registry import writer_of_id
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from worker.pipeline import Batch
     from worker.settings import Settings
     from worker.signs import Signs
 
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 _POLLED_RECORDS: Final = 2_000  # made at a time of a fetch, whose bytes are a fifth of their size; without a limit, of all that was fetched
 
 
-def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Path, signs: Signs) -> faust.App:
-    """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to."""
+def build_worker(
+    settings: Settings, partitions: Mapping[str, int], scratch: Path, signs: Signs, tell: Callable[[Batch], None] | None = None
+) -> faust.App:
+    """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to, `tell` hears of batches."""
     registry = settings.schema_registry_url
     emitter = Emitter(load_codec(None if registry is None else writer_of_id(registry)), partitions)
     app = build_faust_app(settings, scratch)
@@ -44,7 +47,8 @@ def build_worker(settings: Settings, partitions: Mapping[str, int], scratch: Pat
     read_any_header_name()
     authentication = build_authentication(settings, signs)
     for aggregate in AGGREGATES.values():
-        process = partial(process_reliably, intake=build_intake(settings, aggregate, emitter, authentication), signs=signs)
+        intake = build_intake(settings, aggregate, emitter, authentication, tell)
+        process = partial(process_reliably, intake=intake, signs=signs)
         expect = None if authentication is None else authentication.expect
         take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, expect=expect)
         topic = app.topic(intents_topic(aggregate.name), schema=RawSchema())
@@ -78,7 +82,13 @@ def build_authentication(settings: Settings, signs: Signs) -> Authentication | N
     return Authentication(KeyRing(settings.writer_dsn).keys_now, settings.signatures == "warn", signs.unsigned)
 
 
-def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter, authentication: Authentication | None = None) -> Intake:
+def build_intake(
+    settings: Settings,
+    aggregate: Aggregate,
+    emitter: Emitter,
+    authentication: Authentication | None = None,
+    tell: Callable[[Batch], None] | None = None,
+) -> Intake:
     return Intake(
         topic=intents_topic(aggregate.name),
         aggregate=aggregate,
@@ -87,4 +97,5 @@ def build_intake(settings: Settings, aggregate: Aggregate, emitter: Emitter, aut
         now=partial(datetime.now, UTC),
         inbox_retention=timedelta(days=settings.inbox_retention_days),
         authentication=authentication,
+        tell=tell,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from worker.signing_keys import Asker, asker_of, claim_of
+from worker.trace_context import about
 from worker.verifying import Verifier
 
 if TYPE_CHECKING:
@@ -65,4 +66,5 @@ class Authentication:
             self._told_at = time.monotonic()
             first = next(item.record for item in received if item.doubt is not None)
             codes = ", ".join(f"{code} {count}" for code, count in sorted(self.failures.items()))
-            _LOG.warning("signatures are not required: so far taken without a good one: %s; now %s[%d]@%d", codes, *first[:3])
+            said = "signatures are not required: so far taken without a good one: %s; now %s[%d]@%d"
+            _LOG.warning(said, codes, *first[:3], extra=about(first))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from worker.consumer_state import partitions
+from worker.consumer_state import Backlog, backlog, partitions
 from worker.health import Check
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import faust
 
     from worker.signs import Signs
     from worker.watchdog import Watchdog
 
 _CONNECT_SECONDS: Final = 2  # the shortest that libpq has
+_ANSWER_SECONDS: Final = 2
 
 
 class Condition:
@@ -25,8 +29,12 @@ class Condition:
         self.state = "waiting for Kafka"
         self._dsn, self._signs = dsn, signs
         self._watched: tuple[faust.App, Watchdog] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: Future[Backlog | None] | None = None
 
     def watch(self, app: faust.App, watchdog: Watchdog) -> None:
+        """To be called in the app's event loop."""
+        self._loop = asyncio.get_running_loop()
         self._watched, self.state = (app, watchdog), "starting"
 
     def stop(self) -> None:
@@ -48,6 +56,19 @@ class Condition:
         outages = tuple(self._signs.outages.values())
         reasons = [watchdog.blocked(), watchdog.due.trouble or watchdog.stalled(), *(outages or [self._database()])]
         return Check(state=self._doing(), reasons=tuple(dict.fromkeys(filter(None, reasons))))
+
+    def backlog(self) -> Backlog:
+        """What the worker has still to decide. Raises TimeoutError where its consumer does not say, aiokafka.errors.KafkaError."""
+        if self._watched is None or self._loop is None or self._loop.is_closed():
+            raise TimeoutError("there is no consumer")
+        app, watchdog = self._watched
+        if watchdog.due.trouble is not None or not (self._asked is None or self._asked.done()):
+            raise TimeoutError(watchdog.due.trouble or "its consumer has not answered yet")  # no second question in the consumer's queue
+        self._asked = asyncio.run_coroutine_threadsafe(backlog(app), self._loop)
+        found = self._asked.result(_ANSWER_SECONDS)
+        if found is None:
+            raise TimeoutError("there is no consumer")
+        return found
 
     def _doing(self) -> str:
         if self._watched is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from faust.types import TP
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import faust
 
@@ -39,6 +40,31 @@ async def what_is_due(app: faust.App) -> Due:
     if not behind and not taken:
         return Due()
     return Due(work=f"{behind} of its {len(mine)} partitions have records to be fetched, {taken} fetched records are to be decided")
+
+
+class Backlog(NamedTuple):
+    """How many records of this worker's partitions have no outcome yet, by topic.
+
+    `oldest_taken` is the broker's timestamp, in seconds, of the oldest one that was fetched.
+    """
+
+    records: Mapping[str, int]
+    oldest_taken: float | None
+
+
+async def backlog(app: faust.App) -> Backlog | None:
+    """As it is now, or None where the worker has no consumer. Kafka is asked for the ends of topics. Raises aiokafka.errors.KafkaError."""
+    consumer = _aiokafka(app)
+    if consumer is None:
+        return None
+    mine = app.consumer.assignment()
+    ends = await _thread(app).highwaters(*mine) if mine else {}
+    records: Counter[str] = Counter()
+    for partition, end in ends.items():
+        records[partition.topic] += max(0, end - _position(consumer, partition, end))
+    taken = list(taken_messages(app))
+    records.update(message.topic for message in taken)
+    return Backlog(records, min((message.timestamp for message in taken), default=None))
 
 
 def consumer_loop(app: faust.App) -> asyncio.AbstractEventLoop | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.decisions import Decisions
 from worker.domain.rejection import Rejection
@@ -22,15 +23,32 @@ if TYPE_CHECKING:
     from worker.domain.aggregate import Aggregate
     from worker.domain.outcome import Context, NoChange
     from worker.envelope import Record
+    from worker.postgres.inbox import InboxRow
     from worker.postgres.storage import Key
     from worker.postgres.unit_of_work import Found, UnitOfWork
+
+
+STAGES: Final = ("receive", "find", "decide", "save")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records whose outcomes are committed; `inbox_rows`, in the order of the records, are of those that got theirs now.
+
+    `stage_seconds` is what receive, find, decide and save (with the commit) took.
+    """
+
+    topic: str
+    received: Sequence[Received]
+    inbox_rows: Sequence[InboxRow]
+    stage_seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
     """What a batch is processed with: one aggregate's rules, the way to the bus, the database and the clock.
 
-    Without `authentication` signatures are ignored.
+    Without `authentication` signatures are ignored. `tell` hears of every batch once it is saved, and must not raise.
     """
 
     topic: str
@@ -40,6 +58,7 @@ class Intake:
     now: Callable[[], datetime]
     inbox_retention: timedelta
     authentication: Authentication | None = None
+    tell: Callable[[Batch], None] | None = None
 
 
 async def process_batch(records: Sequence[Record], intake: Intake) -> None:
@@ -48,25 +67,43 @@ async def process_batch(records: Sequence[Record], intake: Intake) -> None:
     A record that was decided before, in an earlier batch or in this one, changes nothing.
     Raises psycopg.Error, and whatever a fault of ours raises.
     """
+    began = time.perf_counter()
     received = await receive_all(records, intake)
+    was_received = time.perf_counter()
     async with intake.open_unit() as unit:
         found = await find(received, unit, intake.topic, commands_by_aggregate(received, intake.aggregate))
+        was_found = time.perf_counter()
         decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, found.states)
         for item in received:
             decide(item, decisions, intake.aggregate)
+        was_decided = time.perf_counter()
         await unit.save(intake.topic, decisions.inbox_rows, decisions.outbox_rows, decisions.changes(), next_offsets(records))
+    tell_saved(intake, received, decisions, began, was_received, was_found, was_decided)
 
 
 async def reject_batch(records: Sequence[Record], intake: Intake, rejection: Rejection) -> None:
     """Give the records that are not decided yet this outcome, without using up an id."""
+    began = time.perf_counter()
     received = await receive_all(records, intake)
+    was_received = time.perf_counter()
     async with intake.open_unit() as unit:
         found = await find(received, unit, intake.topic, {})
+        was_found = time.perf_counter()
         decisions = Decisions(intake.aggregate.name, intake.emitter, found.outcomes, {})
         for item in received:
             if not decisions.is_decided(item):
                 decisions.reject_position(item, rejection)
+        was_decided = time.perf_counter()
         await unit.save(intake.topic, decisions.inbox_rows, decisions.outbox_rows, {}, next_offsets(records))
+    tell_saved(intake, received, decisions, began, was_received, was_found, was_decided)
+
+
+def tell_saved(intake: Intake, received: Sequence[Received], decisions: Decisions, *moments: float) -> None:
+    """`moments`: when the batch began and when each stage but the last ended."""
+    if intake.tell is not None:
+        ended = (*moments[1:], time.perf_counter())
+        stage_seconds = {stage: end - start for stage, start, end in zip(STAGES, moments, ended, strict=True)}
+        intake.tell(Batch(intake.topic, received, decisions.inbox_rows, stage_seconds))
 
 
 async def receive_all(records: Sequence[Record], intake: Intake) -> list[Received]:

@@ -17,6 +17,7 @@ from worker.domain.rejection import Rejection, RejectionCode
 from worker.errors import WorkerError
 from worker.pipeline import Intake, process_batch, reject_batch
 from worker.signs import Signs
+from worker.trace_context import about
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -42,7 +43,7 @@ async def process_reliably(records: Sequence[Record], intake: Intake, signs: Sig
         raise  # schema or privileges are not what this version needs: no record is to blame
     except Exception as error:  # noqa: BLE001 - whatever a record may cause
         if len(records) == 1:
-            _LOG.exception("%s[%d]@%d is rejected as INTERNAL_ERROR", *records[0][:3])
+            _LOG.exception("%s[%d]@%d is rejected as INTERNAL_ERROR", *records[0][:3], extra=about(records[0]))
             await _patiently(lambda: reject_batch(records, intake, _FAULT), intake.topic, signs)
             return
         _LOG.warning("a batch of %d is halved to find the record at fault: %s", len(records), type(error).__name__)

@@ -32,6 +32,7 @@ from worker.health import serve_health
 from worker.postgres.connection import check_writer
 from worker.postgres.maintenance_timer import keep_maintained
 from worker.signs import Signs
+from worker.telemetry.services import told
 from worker.topic_admin import TopicsUnavailableError, partition_counts
 from worker.topics import REJECTED_TOPIC, facts_topic, intents_topic
 from worker.watchdog import Watchdog
@@ -66,10 +67,13 @@ def run_worker(settings: Settings) -> None:
     condition = Condition(settings.writer_dsn, signs)
     for number in _SIGNALS:
         signal.signal(number, _leave)
-    with serve_health(settings.health_address, condition.live, condition.ready):
+    with (
+        told(settings, condition, signs) as (scrape, tell),
+        serve_health(settings.health_address, condition.live, condition.ready, scrape),
+    ):
         partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])
         with TemporaryDirectory(prefix="sre-domain-") as scratch:
-            build = partial(build_worker, settings, partitions, Path(scratch), signs)
+            build = partial(build_worker, settings, partitions, Path(scratch), signs, tell)
             uvloop.run(_serve_maintained(settings, build, partial(_watching, settings, signs, condition)))
 
 

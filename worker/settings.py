@@ -118,6 +118,13 @@ class HealthSettings(_FromEnvironment):
     health_address: str | None = Field(default=None, pattern=r"^[^:]*:\d{1,5}$")  # of one IPv4 interface, or of all
 
 
+class LogSettings(_FromEnvironment):
+    """How a service logs, and how much."""
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["info", "debug"] = "info"
+
+
 class BridgeSettings(KafkaSettings):
     """What a bridge that others send to over HTTP needs to know."""
 
@@ -158,7 +165,7 @@ class RetentionSettings(DatabaseSettings):
     maintenance_seconds: PositiveFloat = 3600.0
 
 
-class Settings(HealthSettings, RetentionSettings, KafkaSettings):
+class Settings(LogSettings, HealthSettings, RetentionSettings, KafkaSettings):
     """What the worker and the relay need to know; see docs/settings.md."""
 
     consumer_group: str = "sre-domain"

@@ -38,3 +38,10 @@ SELECT drop_expired_partition(%(parent)s, %(part)s, %(as_of)s, %(retention_days)
 -- delete_expired_rows --
 -- How many rows of the default partition went, and why others were kept.
 SELECT deleted, kept FROM delete_expired_rows(%(parent)s, %(as_of)s, %(retention_days)s, %(slot)s, %(at_most)s);
+
+-- partitions_ahead --
+-- How many partitions of each table begin later than now.
+SELECT parent, count(part)
+FROM unnest(ARRAY['inbox', 'outbox']) AS parent
+LEFT JOIN LATERAL partition_ranges(parent) AS range ON range.first > now() AT TIME ZONE 'utc'
+GROUP BY parent;

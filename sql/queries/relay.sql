@@ -31,3 +31,10 @@ SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND a
 SELECT EXISTS (
     SELECT FROM outbox, pg_replication_slots WHERE slot_name = %(slot)s AND age(outbox.xmin) > age(pg_replication_slots.catalog_xmin)
 );
+
+-- slot_position --
+-- Bytes of WAL as it ends, as the slot has confirmed and as it is kept for the slot; none where the slot is lost. Fails on a standby.
+SELECT
+    (pg_current_wal_lsn() - '0/0'::pg_lsn)::int8, (confirmed_flush_lsn - '0/0'::pg_lsn)::int8, (restart_lsn - '0/0'::pg_lsn)::int8, safe_wal_size
+FROM pg_replication_slots
+WHERE slot_name = %(slot)s AND restart_lsn IS NOT NULL AND confirmed_flush_lsn IS NOT NULL;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
 import pytest
 
 from tests.support.probes import ask
@@ -49,3 +52,24 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 def test_nobody_listens_unless_told_to() -> None:
     with serve_health(None, well, well):
         pass
+
+
+def test_metrics_are_served_beside_the_probes_whatever_is_accepted() -> None:
+    port, asked = free_port(), []
+
+    def metrics() -> tuple[str, bytes]:
+        asked.append(1)
+        return "text/plain; version=0.0.4", b"up 1\n"
+
+    with serve_health(f"{LOOPBACK}:{port}", well, unwell, metrics):
+        for accept in ("text/plain", "application/openmetrics-text; version=zzz"):
+            with urlopen(Request(f"http://{LOOPBACK}:{port}/metrics?x", headers={"Accept": accept}), timeout=5) as answer:
+                assert (answer.headers["Content-Type"], answer.read()) == ("text/plain; version=0.0.4", b"up 1\n")
+        assert ask(port, "/readyz").status == 503
+    assert len(asked) == 2
+
+
+def test_there_are_no_metrics_where_nobody_makes_them() -> None:
+    port = free_port()
+    with serve_health(f"{LOOPBACK}:{port}", well, well), pytest.raises(HTTPError, match="404"):
+        urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5)

@@ -17,6 +17,7 @@ PAGES = [
     "docs/dead-letters.md",
     "docs/doctor.md",
     "docs/guarantees.md",
+    "docs/metrics.md",
     "docs/queries.md",
     "docs/roles.md",
     "docs/signatures.md",

@@ -9,7 +9,7 @@ import typer
 from worker.domain.rejection import Rejection
 from worker.envelope import malformed
 from worker.logs import log_to_stderr
-from worker.settings import BridgeSettings
+from worker.settings import BridgeSettings, LogSettings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def alertmanager(
     """
     from worker.integrations.alertmanager_bridge import run_bridge  # noqa: PLC0415 - aiohttp takes a while, and no other command needs it
 
-    log_to_stderr()
+    log_to_stderr(LogSettings.from_environment())
     if isinstance(malformed(tenant, "any"), Rejection):
         raise typer.BadParameter("must be letters, digits and ._- and at most 63 of them", param_hint="--tenant")
     host, port = _host_and_port(listen)

@@ -22,7 +22,7 @@ from worker.domain.slo import RecordSLIWindow
 from worker.integrations.poll_state import PollState, load_state, only_poller, save_state
 from worker.integrations.prometheus import MAX_WINDOWS, PrometheusUnavailableError, Source
 from worker.logs import log_to_stderr
-from worker.settings import KafkaSettings
+from worker.settings import KafkaSettings, LogSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -150,7 +150,7 @@ def prometheus(  # noqa: PLR0913, PLR0917 - options of a command
     A poll takes up where the last one stopped. Windows of the lookback whose counts have changed are sent again with the next revision.
     Without its state file a poll starts anew, and the worker refuses counts that are other than those sent before.
     """
-    log_to_stderr()
+    log_to_stderr(LogSettings.from_environment())
     if width not in WIDTHS:
         raise typer.BadParameter("must be 60 or 300", param_hint="--width")
     settings, stopping = KafkaSettings.from_environment(), Event()

@@ -20,6 +20,7 @@ from worker.relay import rebuild as rebuilding
 from worker.relay.relay import run
 from worker.relay.status import RelayStatus
 from worker.settings import Settings
+from worker.telemetry.services import observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,13 +39,13 @@ def relay(context: typer.Context) -> None:
     """Move facts and rejections from PostgreSQL's WAL to Kafka, exactly once. Stops on SIGTERM and Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
-    log_to_stderr()
+    settings, status = Settings.from_environment(), RelayStatus()
+    log_to_stderr(settings)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings, status = Settings.from_environment(), RelayStatus()
-    with serve_health(settings.health_address, status.live, status.ready):
-        run(settings, stop, status)
+    with observed(settings, status) as (scrape, observer), serve_health(settings.health_address, status.live, status.ready, scrape):
+        run(settings, stop, status, observer)
 
 
 @app.command()

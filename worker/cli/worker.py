@@ -8,5 +8,6 @@ def worker() -> None:
     """Take intents from Kafka, decide them, and write state, inbox and outbox to PostgreSQL. Stops on SIGTERM and Ctrl-C."""
     from worker.service import run_worker  # noqa: PLC0415 - Faust takes half a second to import, and no other command needs it
 
-    log_to_stderr()
-    run_worker(Settings.from_environment())
+    settings = Settings.from_environment()
+    log_to_stderr(settings)
+    run_worker(settings)

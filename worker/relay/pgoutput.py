@@ -29,9 +29,13 @@ class ProtocolError(WorkerError):
 
 
 class Begin(NamedTuple):
-    """The LSN at which the transaction's commit record starts: below the end LSN of its Commit."""
+    """The LSN at which the transaction's commit record starts: below the end LSN of its Commit.
+
+    `committed_us` is when it committed, by the server's clock, in microseconds since 2000-01-01 UTC.
+    """
 
     commit_lsn: int
+    committed_us: int
 
 
 class Commit(NamedTuple):
@@ -83,8 +87,8 @@ def decode(message: bytes) -> Message:
 
 
 def _begin(message: bytes) -> Begin:
-    _kind, commit_lsn, _micros, _xid = _BEGIN.unpack(message)
-    return Begin(commit_lsn)
+    _kind, commit_lsn, committed_us, _xid = _BEGIN.unpack(message)
+    return Begin(commit_lsn, committed_us)
 
 
 def _commit(message: bytes) -> Commit:

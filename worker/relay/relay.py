@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_GROUP_ROWS: Final = 10_000  # a group ends at the first commit after so many
+MAX_TRACED_RECORDS: Final = 1_000  # of a group: their headers are held until it is committed
 MESSAGES_A_TURN: Final = 1_000
 IDLE_SECONDS: Final = 0.25
 PAUSES_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # after the first failure, the second, …, and every later one
@@ -62,12 +63,26 @@ class UsurpedError(PlaceLostError):
 class Group(NamedTuple):
     """Whole PostgreSQL transactions that share a Kafka transaction, up to the commit at `commit_lsn`.
 
-    Without rows: a stretch of WAL with nothing in it for us; where not even a commit came, `commit_lsn` is 0.
+    Without rows: a stretch of WAL with nothing in it for us; where not even a commit came, `commit_lsn` is 0. `transactions` has when
+    each one with rows committed (microseconds since 2000-01-01 UTC) and its rows; `traced` some records, unvalued, with that time.
     """
 
     rows: int
     commit_lsn: int
     end_lsn: int
+    transactions: Sequence[tuple[int, int]] = ()
+    traced: Sequence[tuple[int, Record]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Hears of every group with rows once it is committed in Kafka; `is_traced` picks the records that the group keeps for it, unvalued.
+
+    Neither may raise.
+    """
+
+    tell: Callable[[Group], None]
+    is_traced: Callable[[Record], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +93,10 @@ class Filling:
     group: Group | None = None
     in_transaction: bool = False
     published_before: bool = False
+    committed_us: int = 0
+    rows_before: int = 0
+    transactions: list[tuple[int, int]] = field(default_factory=list)
+    traced: list[tuple[int, Record]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +114,17 @@ class Link:
     published_lsn: int
     topics: Mapping[str, str]
     record_makers: dict[int, Callable[[Sequence[bytes | None]], Record]] = field(default_factory=dict)
+    observer: Observer | None = None
 
 
-def run(settings: Settings, stop: Event, status: RelayStatus | None = None) -> None:
+def run(settings: Settings, stop: Event, status: RelayStatus | None = None, observer: Observer | None = None) -> None:
     """Relay until `stop` is set, waiting out the outages of PostgreSQL and Kafka. Raises WorkerError where going on is unsafe."""
     failures, told, usurped = 0, False, False
     status = status or RelayStatus()
     with closing(Waiting(stop, status)) as waiting:
         while not stop.is_set():
             try:
-                for position in relay(settings, waiting):
+                for position in relay(settings, waiting, observer):
                     if not told:
                         logger.info("relaying from slot %s, by now at %s", settings.relay_slot, format_lsn(position))
                     failures, told = 0, True
@@ -120,7 +140,7 @@ def run(settings: Settings, stop: Event, status: RelayStatus | None = None) -> N
                 failures, told, usurped = failures + 1, False, usurped or isinstance(error, UsurpedError)
 
 
-def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
+def relay(settings: Settings, waiting: Waiting, observer: Observer | None = None) -> Iterator[int]:
     """One life of the relay, up to its first error or the stop; gives every position once it is confirmed.
 
     The order of the start is what keeps two relays apart: the slot admits one, init_transactions ends what the one before left open,
@@ -136,7 +156,8 @@ def relay(settings: Settings, waiting: Waiting) -> Iterator[int]:
     ):
         publisher.fence()
         try:
-            link = begin(settings, waiting, stream, publisher)
+            link = replace(begin(settings, waiting, stream, publisher), observer=observer)
+            waiting.status.published_lsn = link.published_lsn
             waiting.status.enter("active")
             yield from relay_groups(link)
         except KafkaException as error:
@@ -191,6 +212,10 @@ def relay_groups(link: Link) -> Iterator[int]:
         if group.rows:
             link.publisher.commit(link.watermark_key, encode(Watermark(link.timeline, position, link.topics)))
         link.stream.confirm(position)
+        if group.rows:
+            link.waiting.status.published_lsn = position
+            if link.observer is not None:
+                link.observer.tell(group)
         yield position
 
 
@@ -227,16 +252,27 @@ def take(received: bytes | Keepalive, link: Link, filling: Filling) -> None:
     match decode(received):
         case Insert(relation_oid, values):
             if not filling.published_before:
-                link.publisher.publish(link.record_makers[relation_oid](values))
+                record = link.record_makers[relation_oid](values)
+                link.publisher.publish(record)
                 filling.rows += 1
-        case Begin(commit_lsn):
+                if link.observer is not None and link.observer.is_traced is not None:
+                    keep_traced(record, link.observer.is_traced, filling)
+        case Begin(commit_lsn, committed_us):
             filling.in_transaction = True
+            filling.committed_us, filling.rows_before = committed_us, filling.rows
             filling.published_before = commit_lsn < link.published_lsn  # which is the end of a later commit, or of this one
         case Commit(commit_lsn, end_lsn):
             filling.in_transaction = False
-            filling.group = Group(filling.rows, commit_lsn, end_lsn)
+            if filling.rows > filling.rows_before:
+                filling.transactions.append((filling.committed_us, filling.rows - filling.rows_before))
+            filling.group = Group(filling.rows, commit_lsn, end_lsn, filling.transactions, filling.traced)
         case Relation() as relation:
             link.record_makers[relation.oid] = record_maker(relation)
+
+
+def keep_traced(record: Record, is_traced: Callable[[Record], bool], filling: Filling) -> None:
+    if len(filling.traced) < MAX_TRACED_RECORDS and is_traced(record):
+        filling.traced.append((filling.committed_us, record._replace(value=b"")))
 
 
 def _is_fenced(error: KafkaException) -> bool:

@@ -15,12 +15,14 @@ _STUCK_SECONDS: Final = 30.0  # every loop turns within a second, also while som
 class RelayStatus:
     """`phase`: `standing by` while another relay has the slot, `active` while this one streams from it, `waiting` in an outage.
 
-    `detail` says what is waited for. Both are written by the relay's thread alone.
+    `detail` says what is waited for, `published_lsn` how far the facts in Kafka reached when that was last known. All are written by
+    the relay's thread alone.
     """
 
     def __init__(self) -> None:
         self.phase: Phase = "starting"
         self.detail = ""
+        self.published_lsn = 0
         self._turned = time.monotonic()
 
     def enter(self, phase: Phase, detail: str = "") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import pack
 from threading import Event
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +12,7 @@ import pytest
 
 from worker.relay import relay
 from worker.relay.record import Record
-from worker.relay.relay import Group, Link, publish_pending, relay_groups
+from worker.relay.relay import Group, Link, Observer, publish_pending, relay_groups
 from worker.relay.replication import Keepalive
 from worker.relay.status import RelayStatus
 from worker.relay.waiting import StoppedError, Waiting
@@ -72,12 +72,14 @@ class Scene:
 
     arrivals: list[list[bytes | Keepalive]]
     published_lsn: int = 0
+    observer: Observer | None = None
     log: list[object] = field(default_factory=list)
     stop: Event = field(default_factory=Event)
 
     def link(self, waiting: Waiting) -> Link:
         stream, publisher = Stream(self.arrivals, self.stop, self.log), Publisher(self.log)
-        return Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, TOPICS, {OUTBOX: make_record})
+        link = Link(waiting, cast("Any", stream), cast("Any", publisher), b"key", 7, self.published_lsn, TOPICS, {OUTBOX: make_record})
+        return replace(link, observer=self.observer)
 
     def play(self) -> list[object]:
         with closing(Waiting(self.stop, RelayStatus())) as waiting:
@@ -90,8 +92,8 @@ def make_record(values: Sequence[bytes | None]) -> Record:
     return Record("facts", 0, None, values[0] or b"", [])
 
 
-def begin(end_lsn: int) -> bytes:
-    return pack("!cQqI", b"B", end_lsn - 10, 0, 0)
+def begin(end_lsn: int, committed_us: int = 0) -> bytes:
+    return pack("!cQqI", b"B", end_lsn - 10, committed_us, 0)
 
 
 def insert(fact: str) -> bytes:
@@ -103,7 +105,7 @@ def commit(end_lsn: int) -> bytes:
 
 
 def transaction(end_lsn: int, *facts: str) -> list[bytes | Keepalive]:
-    return [begin(end_lsn), *map(insert, facts), commit(end_lsn)]
+    return [begin(end_lsn, end_lsn * 10), *map(insert, facts), commit(end_lsn)]
 
 
 def committed(lsn: int) -> list[object]:
@@ -168,6 +170,24 @@ def test_a_big_transaction_that_never_pauses_still_hears_a_stop(monkeypatch: pyt
     with closing(Waiting(scene.stop, RelayStatus())) as waiting, pytest.raises(StoppedError):
         publish_pending(scene.link(waiting))
     assert scene.log == ["a", "b"]
+
+
+def test_a_group_tells_when_its_transactions_committed_and_that_once_it_is_confirmed() -> None:
+    scene = Scene([transaction(100, "a") + transaction(150) + transaction(200, "b", "c"), transaction(300, "d"), [Keepalive(500)]], 100)
+    scene.observer = Observer(scene.log.append)
+    first, second = Group(2, 190, 200, [(2_000, 2)], []), Group(1, 290, 300, [(3_000, 1)], [])
+    assert scene.play() == ["b", "c", *committed(200), first, "d", *committed(300), second, ("confirm", 500)]
+
+
+def test_a_group_keeps_traced_records_without_their_values_and_not_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MAX_TRACED_RECORDS", 2)
+    groups: list[Group] = []
+    rows = transaction(100, "a", "trace 1") + transaction(200, "trace 2", "trace 3")
+    scene = Scene([rows], observer=Observer(groups.append, lambda record: record.value.startswith(b"trace")))
+    scene.play()
+    [group] = groups
+    assert (group.rows, group.transactions) == (4, [(1_000, 2), (2_000, 2)])
+    assert group.traced == [(1_000, Record("facts", 0, None, b"", [])), (2_000, Record("facts", 0, None, b"", []))]
 
 
 def test_the_position_to_go_on_from_is_the_end_of_the_last_commit() -> None:

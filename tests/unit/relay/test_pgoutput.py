@@ -20,7 +20,7 @@ ONE_OF_EACH = (BEGIN, COMMIT, RELATION, INSERT)
 @pytest.mark.parametrize(
     ("message", "meaning"),
     [
-        (BEGIN, Begin(commit_lsn=0x16B3748)),
+        (BEGIN, Begin(commit_lsn=0x16B3748, committed_us=848_831_578_164_764)),
         (COMMIT, Commit(commit_lsn=0x16B3748, end_lsn=0x16B3778)),
         (RELATION, Relation(0x403B, "public", "outbox", (Column("id", 2950), Column("payload", 17)))),
         (INSERT, Insert(0x403B, [b"\xc3\x01", None, b""])),
@@ -89,5 +89,5 @@ def test_a_relation_survives_the_way(oid: int, namespace: str, name: str, column
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1))
 def test_positions_use_all_their_64_bits(commit_lsn: int, end_lsn: int, micros: int) -> None:
-    assert decode(pack("!cQqI", b"B", commit_lsn, micros, 7)) == Begin(commit_lsn)
+    assert decode(pack("!cQqI", b"B", commit_lsn, micros, 7)) == Begin(commit_lsn, micros)
     assert decode(pack("!cBQQq", b"C", 0, commit_lsn, end_lsn, micros)) == Commit(commit_lsn, end_lsn)
