@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help .venv demo dev test lint bench faults soak crashes clean
+.PHONY: help .venv demo dev test lint bench faults soak crashes k8s k8s-check clean
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv: .venv/installed
 
@@ -53,6 +53,12 @@ crashes: .venv/installed ## The crash tests N times in a row
 SECONDS ?= 60
 fuzz: .venv/installed ## Hostile input for every parser, guided by coverage, each for SECONDS=60
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+k8s: .venv/installed ## Write the manifests that follow from the code: topics, users, alerts, dashboard
+	$(BIN)/python k8s/generate.py
+
+k8s-check: .venv/installed ## kustomize, schemas, our own rules, promtool: what is under k8s/ and the Dockerfile's steps
+	$(BIN)/python -m pytest tests/k8s
 
 clean: ## Remove what was built
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,7 @@ class Job(StrEnum):
     PUBLISHER = "publisher"  # a bridge, a poller, an importer, the sweep, a program of another
     READER = "reader"
     ADMIN = "admin"  # `sre-domain topics`
+    SCALER = "scaler"  # an autoscaler that asks for the workers' lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,14 @@ def rights_of(job: Job, aggregates: Sequence[str], *, consumer_group: str, slot:
         case Job.ADMIN:
             making = AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS
             return tuple(_topics([*intents, *facts, WATERMARK_TOPIC], *making))
+        case Job.SCALER:
+            return (*_topics(intents, AclOperation.DESCRIBE), _named(consumer_group))
         case _:
             assert_never(job)
 
 
 def _named(group: str) -> Right:
-    """Of a group that librdkafka asks for and nobody joins."""
+    """Of a group that is asked for and not joined."""
     return Right(ResourceType.GROUP, group, (AclOperation.DESCRIBE,))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.k8s.asked_for import asked_for_by_dashboard_and_alerts
 from tests.support.databases import own_database
 from tests.support.kafka import empty_topics
 from tests.support.otlp import ReceivedSpan, receiving_spans
@@ -45,6 +46,7 @@ HOSTILE = [
 ]
 LATE = 3
 UNSIGNED = {"SRE_SIGNATURES": "warn"}
+UNLIMITED = "sre_domain_relay_slot_safe_wal_bytes"  # not told where max_slot_wal_keep_size is not set, as here
 
 
 @dataclass
@@ -291,3 +293,8 @@ def test_logs_are_json_and_name_the_intents_of_a_batch_in_one_line(evidence: Evi
     traces = {trace for line in lines for trace in line.get("trace_ids", [line.get("trace_id")])}
     assert {*SAMPLED.values(), NOT_SAMPLED} <= traces
     assert any("relaying from slot" in line["message"] for line in evidence.logs["relay"])
+
+
+def test_dashboard_and_alerts_ask_for_what_is_told(evidence: Evidence) -> None:
+    told = {family for one in (evidence.worker, evidence.relay) for family in one.families} | {UNLIMITED}
+    assert {name.removesuffix("_total") for name in asked_for_by_dashboard_and_alerts()} <= {name.removesuffix("_total") for name in told}

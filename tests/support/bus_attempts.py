@@ -100,6 +100,15 @@ class Intruder:
         if place.error is not None:
             raise KafkaException(place.error)
 
+    def see_lag(self, group: str, topic: str) -> None:
+        """Ask where the group is and where the topic ends, as an autoscaler does."""
+        asked = TopicPartition(topic, 0)
+        (future,) = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [asked])]).values()
+        (place,) = future.result(SECONDS).topic_partitions
+        if place.error is not None:
+            raise KafkaException(place.error)
+        self._consumer.get_watermark_offsets(asked, SECONDS)
+
     def take_over(self, transactional_id: str) -> None:
         """Fence whoever uses this transactional id."""
         Producer({**self._config, "transactional.id": transactional_id}).init_transactions(SECONDS)

@@ -18,6 +18,7 @@ PAGES = [
     "docs/doctor.md",
     "docs/guarantees.md",
     "docs/metrics.md",
+    "docs/kubernetes.md",
     "docs/queries.md",
     "docs/roles.md",
     "docs/signatures.md",
@@ -27,7 +28,7 @@ PAGES = [
 ]
 PAGES += ["docs/runbook.md", "examples/README.md"]
 EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0012_pre_add_slo_ticket.sql"}  # of what a contributor would make
-PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples)/[\w./]*)`")
+PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples|k8s)/[\w./]*)`")
 
 
 def text_of(page: str) -> str:

@@ -176,11 +176,12 @@ def test_a_relay_that_loses_a_right_says_which_and_waits_for_it(bus: Bus) -> Non
 
 
 MAY = {
-    Job.WORKER: {"read intents", "move the worker's group"},
+    Job.WORKER: {"read intents", "move the worker's group", "see the lag of the worker's group"},
     Job.RELAY: {f"{what} {topic}" for what in ("read", "write") for topic in ("facts", "rejections", "watermark")} | {"be the relay"},
     Job.PUBLISHER: {"write intents"},
     Job.READER: {"read facts", "read rejections"},
     Job.ADMIN: set[str](),  # the topics are there already: to make them is all it may
+    Job.SCALER: {"see the lag of the worker's group"},
 }
 """By job, all that the broker lets its principal do of what is tried."""
 
@@ -197,6 +198,7 @@ def test_nobody_may_do_more_than_its_job(bus: Bus, job: Job) -> None:
         **{f"delete records of {name}": partial(intruder.delete_records, topic) for name, topic in topics.items()},
         "create a topic": partial(intruder.create, "sre.slo.facts.v2"),
         "move the worker's group": partial(intruder.move_group, GROUP, INTENTS),
+        "see the lag of the worker's group": partial(intruder.see_lag, GROUP, INTENTS),
         "be the relay": partial(intruder.take_over, SLOT),
         "grant itself facts": partial(intruder.grant_itself, job, FACTS),
     }
