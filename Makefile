@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help .venv demo dev test lint bench faults soak crashes k8s k8s-check clean
+.PHONY: help .venv demo dev test lint bench docs faults soak crashes k8s k8s-check clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -36,6 +36,9 @@ lint: .venv/installed ## ruff, mypy --strict, import-linter
 bench: .venv/installed ## One table: an empty Faust agent, this worker end to end, the textbook worker
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.per_intent
+
+docs: .venv/installed ## The documentation as a site that needs no network: build/site/index.html
+	$(BIN)/python -m handbook
 
 SEEDS ?= 1 2 3
 faults: .venv/installed ## Workers, relays, Kafka and PostgreSQL broken by schedule, a run a seed: SEEDS="1 2 3"

@@ -101,10 +101,15 @@ class Codec:
             raise DecodeError("names a schema of the registry that is none of ours") from None
 
 
+def current_schemas() -> dict[str, Schema]:
+    """By record, with descriptions and logical types; every record is written out where it is first named."""
+    sources = _sources()
+    return {name: _resolve(name, sources) for name in sources}
+
+
 def load_codec(writer_of_id: WriterOfId | None = None) -> Codec:
     """Read the .avsc files: the current schemas and, under history/, every released one."""
-    sources = _sources()
-    schemas = {name: _resolve(name, sources) for name in sources}
+    schemas = current_schemas()
     current = {name: _parsed(_without_logical_types(schema)) for name, schema in schemas.items()}
     fingerprints = {name: _fingerprint(schema) for name, schema in schemas.items()}
     readers = {(name, fingerprints[name]): schema for name, schema in current.items()}

@@ -29,6 +29,7 @@ PAGES = [
 PAGES += ["docs/runbook.md", "examples/README.md"]
 EXAMPLES = {"sql/migrations/NNNN_pre_name.sql", "sql/migrations/0012_pre_add_slo_ticket.sql"}  # of what a contributor would make
 PATH = re.compile(r"`((?:worker|sql|schemas|tests|bench|docs|examples|k8s)/[\w./]*)`")
+PAGES += ["docs/design.md", "docs/operating.md", "docs/publishing.md", "docs/tutorial.md"]
 
 
 def text_of(page: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from confluent_kafka import KafkaException
 
-from worker.cli import bridge, bus, config, demo, doctor, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
+from worker.cli import asyncapi, bridge, bus, config, demo, doctor, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
 from worker.errors import WorkerError
 from worker.printable import printable
 
@@ -56,6 +56,7 @@ app.command(rich_help_panel="Set-up")(maintain.maintain)
 app.command(rich_help_panel="Set-up")(config.config)
 app.command(rich_help_panel="Set-up")(doctor.doctor)
 app.add_typer(keys.app, name="keys", rich_help_panel="Set-up")
+app.command(rich_help_panel="Set-up")(asyncapi.asyncapi)
 app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)
