@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help .venv demo dev test lint bench docs faults soak crashes k8s k8s-check clean
+.PHONY: help .venv demo dev test lint bench bench-debezium docs faults soak crashes k8s k8s-check clean
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .venv: .venv/installed
 
@@ -39,6 +39,9 @@ bench: .venv/installed ## One table: an empty Faust agent, this worker end to en
 
 docs: .venv/installed ## The documentation as a site that needs no network: build/site/index.html
 	$(BIN)/python -m handbook
+
+bench-debezium: .venv/installed ## The relay beside a real Debezium: throughput, processor, latency, memory
+	$(BIN)/python -m bench.debezium
 
 SEEDS ?= 1 2 3
 faults: .venv/installed ## Workers, relays, Kafka and PostgreSQL broken by schedule, a run a seed: SEEDS="1 2 3"

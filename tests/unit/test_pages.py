@@ -16,6 +16,7 @@ PAGES = [
     "docs/decisions.md",
     "docs/dead-letters.md",
     "docs/doctor.md",
+    "docs/debezium.md",
     "docs/guarantees.md",
     "docs/metrics.md",
     "docs/kubernetes.md",

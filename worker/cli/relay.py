@@ -1,4 +1,4 @@
-"""`sre-domain relay`, and `relay rebuild` for when it can't go on."""
+"""`sre-domain relay`, `relay rebuild` for when it can't go on, and `relay hand-over` for when Debezium shall."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from worker.errors import WorkerError
 from worker.health import serve_health
 from worker.logs import log_to_stderr, only_errors_of_ours
 from worker.relay import rebuild as rebuilding
+from worker.relay.hand_over import hand_over as make_successor
 from worker.relay.relay import run
+from worker.relay.replication import format_lsn
 from worker.relay.status import RelayStatus
 from worker.settings import Settings
 from worker.telemetry.services import observed
@@ -32,6 +34,10 @@ app = typer.Typer(invoke_without_command=True)
 
 class RebuildStoppedError(WorkerError):
     """PostgreSQL or Kafka failed in the middle; the next run goes on from there."""
+
+
+class HandOverStoppedError(WorkerError):
+    """PostgreSQL or Kafka failed in the middle; where the relay's slot is gone by then, a rebuild makes it anew."""
 
 
 @app.callback()
@@ -64,14 +70,34 @@ def rebuild(
         with _progress() as tell:
             findings = rebuilding.rebuild(settings, tell, dry_run=dry_run)
     except (psycopg.Error, KafkaException) as error:
-        what = error.args[0].str() if isinstance(error, KafkaException) else " ".join(str(error).split())
-        raise RebuildStoppedError(f"the rebuild stopped: {what}; run it again") from error
+        raise RebuildStoppedError(f"the rebuild stopped: {_one_line(error)}; run it again") from error
     typer.echo(f"{findings.outbox_rows} rows in the outbox, {findings.records} records in the topics since then")
     for topic, count in findings.missing.items():
         typer.echo(f"  {count} {'missing from' if dry_run else 'published to'} {topic}")
     for reason in findings.reasons:
         typer.echo(f"  {reason}")
     typer.echo(_conclusion(findings, settings.relay_slot, dry_run=dry_run))
+
+
+@app.command("hand-over")
+def hand_over(
+    successor: Annotated[str, typer.Argument(metavar="SLOT", help="Of whoever publishes from now on: the connector's slot.name.")],
+) -> None:
+    """Make a slot for Debezium that goes on where the relay ended, and drop the relay's.
+
+    No relay may run meanwhile, nor afterwards: to take over again, stop the connector, drop its slot and run sre-domain relay rebuild.
+    """
+    only_errors_of_ours()
+    settings = Settings.from_environment()
+    try:
+        position = make_successor(settings, successor)
+    except (psycopg.Error, KafkaException) as error:
+        raise HandOverStoppedError(f"the hand-over stopped: {_one_line(error)}; run it again, or a rebuild if it says so") from error
+    typer.echo(f"slot {successor} goes on at {format_lsn(position)}; slot {settings.relay_slot} is dropped")
+
+
+def _one_line(error: psycopg.Error | KafkaException) -> str:
+    return str(error.args[0].str()) if isinstance(error, KafkaException) else " ".join(str(error).split())
 
 
 def _conclusion(findings: Findings, slot: str, *, dry_run: bool) -> str:

@@ -8,7 +8,7 @@ a relay could go on from.
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from threading import Event
@@ -32,7 +32,7 @@ from worker.relay.slot import keep_slot
 from worker.relay.status import RelayStatus
 from worker.relay.survey import STALL_SECONDS, Findings, Place, survey
 from worker.relay.waiting import Waiting
-from worker.relay.watermark import Watermark, encode, key_of, read_committed
+from worker.relay.watermark import Watermark, WatermarkError, decode, encode, key_of, read_committed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,6 +52,10 @@ logger = logging.getLogger(__name__)
 
 class StreamingError(WorkerError):
     """A relay streams from the slot; nothing was changed."""
+
+
+class HandedOverError(WorkerError):
+    """The outbox was handed over, and the slot is there from which somebody else publishes; nothing was changed."""
 
 
 class ForeignSlotError(WorkerError):
@@ -76,13 +80,14 @@ def rebuild(settings: Settings, tell: Tell, *, dry_run: bool) -> Findings:
     dsn, slot, timeout_seconds = settings.relay_dsn, settings.relay_slot, settings.relay_transaction_timeout_seconds
     kafka = librdkafka_config(settings) | {"log_level": 0}
     _refuse_another_schema(dsn)
-    _refuse_while_streaming(_slot(dsn, slot), slot)
+    refuse_while_streaming(slot_of(dsn, slot), slot)
     if dry_run:
         with snapshot_of_outbox(dsn) as snapshot:
             return survey(snapshot.connection, _place(dsn, slot, kafka), settings, tell)
     with closing(Waiting(Event(), RelayStatus())) as waiting, closing(Publisher(kafka, slot, timeout_seconds, waiting)) as publisher:
         # From here on no relay can publish anything, unless it begins anew and so shuts us out.
         publisher.fence()
+        _refuse_beside_successor(dsn, _place(dsn, slot, kafka), slot)
         identity = replication.identity_of(dsn)
         end_hanging(kafka, publisher, waiting, key_of(identity, slot), identity.timeline)
         with snapshot_of_outbox(dsn) as snapshot:
@@ -176,13 +181,14 @@ def drop_slot(dsn: str, slot: str) -> None:
 
 
 def _place(dsn: str, slot: str, kafka: Mapping[str, Any]) -> Place:
-    identity, found = replication.identity_of(dsn), _slot(dsn, slot)
+    identity, found = replication.identity_of(dsn), slot_of(dsn, slot)
     key = key_of(identity, slot)
     watermarks = once_led(lambda: read_committed(kafka, key, STALL_SECONDS))
     return Place(slot=found, identity=identity, watermarks=watermarks, topics=topic_ids(kafka))
 
 
-def _slot(dsn: str, slot: str) -> Mapping[str, Any] | None:
+def slot_of(dsn: str, slot: str) -> Mapping[str, Any] | None:
+    """Its row of pg_replication_slots. Raises ForeignSlotError where it is not one of this database and pgoutput."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(statements("rebuild")["slot"], {"slot": slot}).fetchone()
         if row is None:
@@ -195,10 +201,18 @@ def _slot(dsn: str, slot: str) -> Mapping[str, Any] | None:
         return found
 
 
-def _refuse_while_streaming(found: Mapping[str, Any] | None, slot: str) -> None:
+def refuse_while_streaming(found: Mapping[str, Any] | None, slot: str) -> None:
     if found is not None and found["active"]:
         raise StreamingError(_streaming(slot))
 
 
+def _refuse_beside_successor(dsn: str, place: Place, slot: str) -> None:
+    with suppress(WatermarkError):  # which is what the rebuild is for
+        value = place.watermarks.get(key_of(place.identity, slot))
+        successor = decode(value).handed_to if value else ""
+        if successor and slot_of(dsn, successor) is not None:
+            raise HandedOverError(f"the outbox was handed over to slot {successor}: stop who publishes from it, drop it, then rebuild")
+
+
 def _streaming(slot: str) -> str:
-    return f"a relay streams from slot {slot}: stop every relay of this database, then rebuild"
+    return f"a relay streams from slot {slot}: stop every relay of this database first"

@@ -40,13 +40,15 @@ class WatermarkError(WorkerError):
 class Watermark:
     """`topics` has the cluster's ids of the topics that were published to, by name; a topic that is made anew gets another.
 
-    `in_doubt`: what was published is not known by the LSN, and has to be compared with the outbox.
+    `in_doubt`: what was published is not known by the LSN, and has to be compared with the outbox. `handed_to`: the slot from which
+    somebody else publishes since.
     """
 
     timeline: int
     lsn: int
     topics: Mapping[str, str] = field(default_factory=dict)
     in_doubt: bool = False
+    handed_to: str = ""
 
 
 def key_of(identity: Identity, slot: str) -> bytes:
@@ -54,8 +56,12 @@ def key_of(identity: Identity, slot: str) -> bytes:
 
 
 def encode(watermark: Watermark) -> bytes:
-    fields = {"timeline": watermark.timeline, "lsn": format_lsn(watermark.lsn), "topics": dict(watermark.topics)}
-    return json.dumps(fields | ({"in_doubt": True} if watermark.in_doubt else {})).encode()
+    fields: dict[str, Any] = {"timeline": watermark.timeline, "lsn": format_lsn(watermark.lsn), "topics": dict(watermark.topics)}
+    if watermark.in_doubt:
+        fields["in_doubt"] = True
+    if watermark.handed_to:
+        fields["handed_to"] = watermark.handed_to
+    return json.dumps(fields).encode()
 
 
 def decode(value: bytes) -> Watermark:
@@ -63,13 +69,13 @@ def decode(value: bytes) -> Watermark:
     try:
         fields = json.loads(value)
         timeline, lsn = fields["timeline"], parse_lsn(fields["lsn"])
-        topics, in_doubt = fields.get("topics", {}), fields.get("in_doubt", False)
+        topics, in_doubt, handed_to = fields.get("topics", {}), fields.get("in_doubt", False), fields.get("handed_to", "")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise WatermarkError(_NO_WATERMARK) from None
-    is_sound = type(timeline) is int and 0 <= lsn < _PAST_LSNS and isinstance(in_doubt, bool)
+    is_sound = type(timeline) is int and 0 <= lsn < _PAST_LSNS and isinstance(in_doubt, bool) and isinstance(handed_to, str)
     if not is_sound or not isinstance(topics, dict) or not all(isinstance(topic_id, str) for topic_id in topics.values()):
         raise WatermarkError(_NO_WATERMARK)
-    return Watermark(timeline, lsn, topics, in_doubt)
+    return Watermark(timeline, lsn, topics, in_doubt, handed_to)
 
 
 def is_in_doubt(committed: Mapping[bytes, bytes], key: bytes) -> bool:
@@ -93,6 +99,8 @@ def published_up_to(committed: Mapping[bytes, bytes], identity: Identity, slot: 
     watermark = decode(value)
     if watermark.in_doubt:
         raise WatermarkError(f"what slot {slot} published is in doubt: run {REBUILD}")
+    if watermark.handed_to:
+        raise WatermarkError(f"slot {slot} was handed over to slot {watermark.handed_to}: stop who publishes from that, then run {REBUILD}")
     if watermark.timeline not in {identity.timeline, *identity.left_at}:
         past, present = watermark.timeline, identity.timeline
         raise WatermarkError(

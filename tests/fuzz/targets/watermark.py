@@ -30,4 +30,5 @@ def check(data: bytes) -> None:
 def seeds() -> Iterator[bytes]:
     yield encode(Watermark(timeline=2, lsn=0x16_B374D848, topics={"sre.slo.facts.v1": "eZIY1GpmSGqhKgyU03pfCw"}))
     yield encode(Watermark(timeline=2, lsn=1_000, in_doubt=True))
+    yield encode(Watermark(timeline=2, lsn=1_000, handed_to="sre_debezium"))
     yield b"7411/sre/sre_outbox"

@@ -29,7 +29,7 @@ ALL = [(path.stem, name) for path in sorted((SQL_FILES / "queries").glob("*.sql"
 STATES: Final = {"alert", "fleetstate", "healthcheck", "incident", "runbook", "slo"}
 # What is not a batch's or a reader's, and sees all tenants by its job: for the writer and the readers it is closed.
 ACROSS_TENANTS: Final = {
-    *((file, name) for file, name in ALL if file in {"audit", "grants", "migrate", "rebuild", "relay"}),
+    *((file, name) for file, name in ALL if file in {"audit", "grants", "hand_over", "migrate", "rebuild", "relay"}),
     *((file, name) for file, name in ALL if file in STATES and name.startswith(("all_", "whole_"))),
     *(("keys", name) for name in ("add_key", "list_keys", "revoke_key")),
 }

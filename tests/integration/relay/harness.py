@@ -193,6 +193,17 @@ def relay_in_thread(settings: Settings) -> Iterator[threading.Event]:
     assert not thread.is_alive()
 
 
+def run_for(settings: Settings, seconds: float) -> None:
+    """A relay in this thread that is stopped then, where it has not ended by itself; raises what it raises."""
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    timer.start()
+    try:
+        run(settings, stop)
+    finally:
+        timer.cancel()
+
+
 class RelayProcess:
     """`sre-domain relay`, logging to a file."""
 

@@ -327,7 +327,7 @@ def test_a_relay_that_starts_when_the_rebuild_has_looked_is_shut_out_and_nothing
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = publish(settings, facts_of(NAMES, [1, 2]))
-    honest = rebuilding._refuse_while_streaming
+    honest = rebuilding.refuse_while_streaming
     with relay_process(settings, tmp_path) as relay:
         wait_until_streaming(settings)
         relay.process.send_signal(signal.SIGSTOP)
@@ -336,7 +336,7 @@ def test_a_relay_that_starts_when_the_rebuild_has_looked_is_shut_out_and_nothing
         def looked_before(found: Mapping[str, Any] | None, slot: str) -> None:
             honest(None if found is None else {**found, "active": False}, slot)
 
-        monkeypatch.setattr(rebuilding, "_refuse_while_streaming", looked_before)
+        monkeypatch.setattr(rebuilding, "refuse_while_streaming", looked_before)
         with pytest.raises(StreamingError, match="stop every relay"):
             rebuild(settings)
         assert len(read_facts(settings.kafka_bootstrap_servers)) == 40

@@ -15,6 +15,13 @@ def test_a_watermark_survives_the_way() -> None:
     assert encode(watermark) == b'{"timeline": 3, "lsn": "16/B374D848", "topics": {"sre.slo.facts.v1": "eZIY1GpmSGqhKgyU03pfCw"}}'
 
 
+def test_a_watermark_says_to_whom_the_outbox_was_handed_over_and_no_relay_goes_on_from_it() -> None:
+    watermark = Watermark(timeline=2, lsn=1_000, handed_to="sre_debezium")
+    assert decode(encode(watermark)) == watermark
+    with pytest.raises(WatermarkError, match="handed over to slot sre_debezium"):
+        published_up_to({KEY: encode(watermark)}, HERE, "sre_outbox")
+
+
 def test_a_watermark_from_before_topics_had_ids_is_read() -> None:
     assert decode(b'{"timeline": 3, "lsn": "16/B374D848"}') == Watermark(timeline=3, lsn=0x16_B374D848)
 
