@@ -11,7 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from confluent_kafka import KafkaException
 
-from worker.cli import asyncapi, bridge, bus, config, demo, doctor, imports, keys, maintain, poll, query, rejected, relay, stack, sweep, worker
+from worker.cli import (
+    asyncapi,
+    bridge,
+    bus,
+    config,
+    demo,
+    doctor,
+    imports,
+    keys,
+    maintain,
+    poll,
+    query,
+    rejected,
+    relay,
+    stack,
+    sweep,
+    worker,
+)
 from worker.errors import WorkerError
 from worker.printable import printable
 
