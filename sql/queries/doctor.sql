@@ -105,6 +105,6 @@ FROM (SELECT *, revoked_at IS NULL AND now() >= valid_from AND now() < valid_unt
 
 -- signing_key --
 -- What is known of one key.
-SELECT tenant_id, revoked_at IS NOT NULL AS is_revoked, now() >= valid_from AND now() < valid_until AS is_in_force
+SELECT revoked_at IS NOT NULL AS is_revoked, now() >= valid_from AND now() < valid_until AS is_in_force
 FROM signing_key
 WHERE key_id = %(key_id)s;

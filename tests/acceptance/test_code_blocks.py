@@ -1,7 +1,6 @@
 """The pages do what they say: on the embedded stack, the blocks of each page run in their order, and put out what is shown.
 
-SQL runs in a transaction that is rolled back at the end of its page: as the superuser, or as a reader where it calls an operation of
-`sre_query`.
+SQL runs in a transaction that is rolled back, as the superuser, or as a reader where it calls an operation of `sre_query`.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -88,6 +89,7 @@ def stack(tmp_path: Path) -> Iterator[Shell]:
         yield shell
 
 
+@pytest.mark.timeout(600)  # some sixty programs start, one after the other
 def test_the_blocks_of_every_page_run_and_put_out_what_is_shown(stack: Shell) -> None:
     failures: list[Exception] = []
     for page, blocks in walked_pages().items():
@@ -113,15 +115,12 @@ def walk_page(stack: Shell, page: str, blocks: list[Block]) -> None:
                 if block.language == "sql":
                     asks = block.code.startswith("SELECT") and "sre_query." in block.code
                     (asker if asks else owner).execute(block.code.encode())
+                    owner.rollback()  # a slot is not made while somebody writes
                 else:
                     run_block(shell, elsewhere(block))
             except (AssertionError, psycopg.Error, subprocess.TimeoutExpired) as error:
                 raise AssertionError(f"{block.page}:{block.line}: {error}") from error
-        owner.rollback()
 
 
 def elsewhere(block: Block) -> Block:
-    code = block.code
-    for place, other in ELSEWHERE.items():
-        code = code.replace(place, other)
-    return type(block)(block.page, block.line, block.heading, block.language, code, block.output)
+    return replace(block, code=reduce(lambda code, place: code.replace(*place), ELSEWHERE.items(), block.code))

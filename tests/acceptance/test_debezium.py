@@ -32,7 +32,7 @@ from tests.integration.relay.harness import (
     wait_until,
 )
 from tests.support.hostile import hostile_records, to_record
-from tests.support.kafka import empty_topics
+from tests.support.kafka import empty_topics, require_java_and_maven
 from tests.support.kafka_connect import KafkaConnect, connector, start_connect
 from tests.support.roles import as_relay, as_writer
 from worker.app import build_intake
@@ -80,6 +80,7 @@ class Connect:
 
 @pytest.fixture(scope="module")
 def only_connect(kafka: str, server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:  # noqa: ARG001 - its logins
+    require_java_and_maven()
     one = Connect(kafka, as_relay(server), tmp_path_factory.mktemp("connect"))
     yield one
     if one.running is not None:

@@ -141,9 +141,8 @@ def start_connect(bootstrap_servers: str, database: str, directory: Path, java: 
 
 def environment_for(database: str) -> dict[str, str]:
     """What the example's connector takes from the environment, for the login of this DSN."""
-    parts = conninfo_to_dict(database)
-    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
-    return {f"SRE_DEBEZIUM_DATABASE_{name}": str(parts[part]) for name, part in names.items()}
+    parts = {"port": "5432"} | conninfo_to_dict(database)
+    return {f"SRE_DEBEZIUM_DATABASE_{name.upper()}": str(parts[name]) for name in ("host", "port", "user", "password")}
 
 
 def connector(database: str, slot: str, **changes: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ def migrate(pre: Pre = False) -> None:  # noqa: FBT002 - a flag
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:
-        typer.echo("the schema is up to date")
+        typer.echo("nothing is to be added before the roll-out" if pre else "the schema is up to date")
     if ensure_slot(settings.relay_dsn, settings.relay_slot):
         typer.echo(f"made replication slot {settings.relay_slot}")
 

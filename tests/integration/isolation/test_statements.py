@@ -189,7 +189,8 @@ def test_what_the_worker_runs_beside_its_batch_shows_nothing_of_a_tenant(made: T
     at = datetime.fromisoformat("2100-01-01T00:00:00Z")
     partitions = {"parent": "inbox", "first": at.date(), "part": "inbox_default", "as_of": at, "retention_days": 30, "days_ahead": 7}
     batch = {"tenants": [OWN], "locks": [1], "topic": SECRET, "partitions": [0], "next_offsets": [1], "key_ids": ["0" * 16]}
-    named = {**partitions, **batch, "slot": "none", "at_most": 10, "at": at}
+    doctor = {"publication": "sre_outbox", "key_id": "0" * 16}
+    named = {**partitions, **batch, **doctor, "slot": "none", "at_most": 10, "at": at}
     for file, name in sorted(OF_NO_TENANT):
         with session(made, party_of(made, "slo", OWN)) as connection:
             found = run(connection, file, name, named)

@@ -130,3 +130,9 @@ def test_before_the_roll_out_only_what_comes_before_the_first_post_is_applied(da
     assert expand(database, tmp_path) == ("9000_pre_a",)
     assert expand(database, tmp_path) == ()
     assert migrate(database, tmp_path) == ("9001_post_b", "9002_pre_c", "9003_post_d")
+
+
+def test_the_command_says_that_there_is_nothing_to_add(environment: str) -> None:
+    assert environment
+    said = [CliRunner().invoke(app, ["migrate", *arguments]).stdout.splitlines() for arguments in ((), ("--pre",))]
+    assert [lines[0] for lines in said] == ["the schema is up to date", "nothing is to be added before the roll-out"]

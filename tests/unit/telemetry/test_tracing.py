@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,3 +162,19 @@ def test_a_variable_that_opentelemetry_refuses_is_one_line(monkeypatch: pytest.M
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
     with pytest.raises(TracingError, match="OTEL_"), tracing("sre-domain-worker"):
         pass
+
+
+def test_packages_that_are_missing_are_one_line_that_says_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(TracingError, match=r"trace_exporter is missing: install sre-domain\[otel\]"), tracing("sre-domain-worker"):
+        pass
+
+
+def test_an_operator_can_limit_what_producers_have_sampled(received: list[ReceivedSpan], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    with tracing("sre-domain-worker") as spans:
+        assert spans is not None
+        spans.tell_batch(batch_of([(traced(Topic().append(create()), SAMPLED), "INTERNAL_ERROR")]))
+    assert received == []
