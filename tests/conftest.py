@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.support.databases import own_database
 from tests.support.kafka import container_kafka, docker_answers, empty_topics, require_java_and_maven
+from tests.support.registry import apicurio
 from worker.devstack.apache_kafka import running_kafka, start_kafka
 from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
@@ -29,6 +30,7 @@ from worker.topics import topic_specs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.registry import ApicurioRegistry
     from worker.devstack.apache_kafka import KafkaBroker
     from worker.devstack.postgres import PostgresServer
 
@@ -78,6 +80,18 @@ def kafka() -> Iterator[str]:
         yield broker.bootstrap_servers
         broker.process.kill()  # a clean stop takes up to 20 s, and nobody wants its data
         broker.process.wait()
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[ApicurioRegistry]:
+    """A schema registry that runs; whoever stops it starts it again."""
+    with tempfile.TemporaryDirectory(prefix="sre-domain-registry-") as directory:
+        server = apicurio(Path(directory))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture

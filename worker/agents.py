@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from faust.types import EventT
 
     Waiting = asyncio.Queue[EventT[Any]]
+    Decide = Callable[[Waiting, Any, int], Coroutine[None, None, None]]
 
 _LOG = logging.getLogger(__name__)
 
-Process = Callable[[Sequence[Record]], Awaitable[None]]
+Process = Callable[[Sequence[Record]], Awaitable[object]]
 
 EXIT_SOFTWARE: Final = 70  # sysexits.h
 MAX_BATCH_BYTES: Final = 8 * 2**20  # of values; the one that goes past it is the last: a batch is held several times over while it is saved
@@ -27,15 +28,19 @@ _QUIET_TURNS: Final = 10  # measured: with 3 a batch under load had 90 records, 
 
 
 async def take_intents(
-    stream: Stream[EventT[bytes]], process: Process, max_intents: int, expect: Callable[[Record], None] | None = None
+    stream: Stream[EventT[bytes]],
+    process: Process,
+    max_intents: int,
+    expect: Callable[[Record], None] | None = None,
+    decide: Decide | None = None,
 ) -> None:
-    """Run until the stream ends or the process has to. `expect` is told of each record when it comes.
+    """Run until the stream ends or the process has to. `expect` is told of each record when it comes; `decide` is decide_batches().
 
     A batch is all that is there once the one before is decided: one record when it is quiet, `max_intents` under load, and no timer.
     """
     waiting: Waiting = asyncio.Queue(maxsize=max_intents)  # full while batches are slow: what is held in memory is bounded
     stream.enable_acks = False  # Faust acknowledges before the commit, also what it took when it is told to stop
-    deciding = asyncio.create_task(decide_batches(waiting, process, max_intents))
+    deciding = asyncio.create_task((decide or decide_batches)(waiting, process, max_intents))
     try:
         with exit_on_error():  # Faust would restart this agent without redelivering the batch that failed
             async for event in stream.events():

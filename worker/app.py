@@ -10,10 +10,9 @@ import faust
 
 from worker.agents import take_intents
 from worker.authentication import Authentication
-from worker.codec import load_codec
 from worker.domain.aggregate import AGGREGATES, Aggregate
-from worker.emission import Emitter
 from worker.faust_credentials import credentials
+from worker.holding import Asker, decide_and_hold
 from worker.lenient_records import read_any_header_name
 from worker.light_faust import RawSchema, lighten
 from worker.pipeline import Intake
@@ -21,14 +20,15 @@ from worker.postgres.connection import UnitOpener
 from worker.postgres.key_ring import KeyRing
 from worker.postgres.storages import STORAGES
 from worker.recovery import process_reliably
-from worker.registry import writer_of_id
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
+    from worker.emission import Emitter
     from worker.pipeline import Batch
+    from worker.registry import WriterIds
     from worker.settings import Settings
     from worker.signs import Signs
 
@@ -37,11 +37,10 @@ _POLLED_RECORDS: Final = 2_000  # made at a time of a fetch, whose bytes are a f
 
 
 def build_worker(
-    settings: Settings, partitions: Mapping[str, int], scratch: Path, signs: Signs, tell: Callable[[Batch], None] | None = None
+    settings: Settings, emitter: Emitter, ids: WriterIds | None, scratch: Path, signs: Signs, tell: Callable[[Batch], None] | None = None
 ) -> faust.App:
-    """One agent for each aggregate's intents; `partitions` counts those of the topics that rows are emitted to, `tell` hears of batches."""
-    registry = settings.schema_registry_url
-    emitter = Emitter(load_codec(None if registry is None else writer_of_id(registry)), partitions)
+    """One agent for each aggregate's intents; `ids` are asked about where there is a schema registry, `tell` hears of batches."""
+    decide = None if ids is None else partial(decide_and_hold, ask=Asker(ids, signs).ask)
     app = build_faust_app(settings, scratch)
     lighten(app)
     read_any_header_name()
@@ -50,7 +49,7 @@ def build_worker(
         intake = build_intake(settings, aggregate, emitter, authentication, tell)
         process = partial(process_reliably, intake=intake, signs=signs)
         expect = None if authentication is None else authentication.expect
-        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, expect=expect)
+        take = partial(take_intents, process=process, max_intents=settings.batch_max_intents, expect=expect, decide=decide)
         topic = app.topic(intents_topic(aggregate.name), schema=RawSchema())
         # Concurrency 1, since Faust commits past gaps with more.
         app.agent(topic, name=f"{aggregate.name}_intents", concurrency=1)(take)

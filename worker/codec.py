@@ -1,4 +1,4 @@
-"""Avro both ways: single-object encoding, and Confluent framing where a registry is set.
+"""Avro both ways: single-object encoding, and Confluent framing where a registry is set (worker/registry.py).
 
 Sources: Avro 1.12 specification, "Single-object encoding" and "Schema fingerprints"; Confluent wire format. Decoding is strict: the
 writer schema is one of the released ones of the record asked for, and every byte is consumed.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -29,24 +29,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAMESPACE: Final = "sre.core.v1"
-_SINGLE_OBJECT: Final = b"\xc3\x01"
-_CONFLUENT: Final = b"\x00"
+SINGLE_OBJECT: Final = b"\xc3\x01"
+CONFLUENT: Final = b"\x00"
+ID_BYTES: Final = 4
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LONGER_THAN_64_BITS: Final = re.compile(rb"[\x80-\xff]{9}[^\x00\x01]")  # or text in another script
 
 Schema = dict[str, Any]
 Convert = Callable[[Any], Any]
-WriterOfId = Callable[[int], str]
-"""The text of a registry's schema by its id; raises KeyError where there is none."""
+WriterOfId = Callable[[int], bytes | None]
+"""The fingerprint of a registry's schema by its id, None for what is no Avro; raises KeyError where there is none."""
 
 
 class DecodeError(ValueError):
     """The bytes are not a datum of the record asked for; the message says why."""
 
 
+class SchemaUnseenError(Exception):
+    """The registry has to be asked about this id first, and whoever decodes may not wait for it."""
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(schema_id)
+        self.schema_id = schema_id
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """Released schemas by (record, fingerprint) and current ones by record, all without logical types; `headers` frame a value."""
+    """Released schemas by (record, fingerprint) and current ones by record, all without logical types; `headers` frame a value.
+
+    A header of Confluent framing is looked up when it is first asked for: that raises what worker/registry.py says.
+    """
 
     released: Mapping[tuple[str, bytes], Schema]
     current: Mapping[str, Schema]
@@ -54,11 +66,14 @@ class Codec:
     writer_of_id: WriterOfId | None = None
 
     def decode(self, record: str, value: bytes) -> dict[str, Any]:
-        """The datum, with longs and bytes as they lie on the wire. Raises DecodeError, whatever the bytes are."""
-        if value[:2] == _SINGLE_OBJECT:
+        """The datum, with longs and bytes as they lie on the wire. Raises DecodeError, whatever the bytes are.
+
+        With Confluent framing also SchemaUnseenError or worker.registry.RegistryAwayError, where nobody can say yet.
+        """
+        if value[:2] == SINGLE_OBJECT:
             writer, start = value[2:10], 10
-        elif value[:1] == _CONFLUENT and self.writer_of_id is not None:
-            writer, start = self._fingerprint_of_id(value[1:5]), 5
+        elif value[:1] == CONFLUENT and self.writer_of_id is not None:
+            writer, start = self._fingerprint_of_id(value[1 : 1 + ID_BYTES]), 1 + ID_BYTES
         else:
             raise DecodeError("is not framed as Avro single-object encoding")
         schema = self.released.get((record, writer))
@@ -77,6 +92,22 @@ class Codec:
             raise DecodeError(f"is not a datum of {record}")
         return decoded
 
+    def without(self, missing: Collection[int]) -> Codec:
+        """The codec that knows of these ids that the registry does not have them."""
+        writer_of_id = self.writer_of_id
+        if not missing or writer_of_id is None:
+            return self
+
+        def writer(schema_id: int) -> bytes | None:
+            try:
+                return writer_of_id(schema_id)
+            except SchemaUnseenError:
+                if schema_id in missing:
+                    raise KeyError(schema_id) from None
+                raise
+
+        return replace(self, writer_of_id=writer)
+
     def encode(self, record: str, datum: object) -> bytes:
         """A dataclass of the domain in the current schema, framed."""
         datatype: Any = type(datum)
@@ -89,35 +120,45 @@ class Codec:
         return out.getvalue()
 
     def _fingerprint_of_id(self, schema_id: bytes) -> bytes:
-        if self.writer_of_id is None or len(schema_id) < 4:  # noqa: PLR2004 - bytes of an id
+        if self.writer_of_id is None or len(schema_id) < ID_BYTES:
             raise DecodeError("is cut short")
         try:
-            text = self.writer_of_id(int.from_bytes(schema_id, "big"))
+            writer = self.writer_of_id(int.from_bytes(schema_id, "big"))
         except KeyError:
             raise DecodeError("names a schema that the registry does not have") from None
-        try:
-            return _fingerprint(json.loads(text))
-        except Exception:  # noqa: BLE001 - the registry's text is as little ours as the record is
-            raise DecodeError("names a schema of the registry that is none of ours") from None
+        if writer is None:
+            raise DecodeError("names a schema of the registry that is no Avro schema")
+        return writer
 
 
-def current_schemas() -> dict[str, Schema]:
-    """By record, with descriptions and logical types; every record is written out where it is first named."""
-    sources = _sources()
-    return {name: _resolve(name, sources) for name in sources}
-
-
-def load_codec(writer_of_id: WriterOfId | None = None) -> Codec:
+def load_codec() -> Codec:
     """Read the .avsc files: the current schemas and, under history/, every released one."""
     schemas = current_schemas()
     current = {name: _parsed(_without_logical_types(schema)) for name, schema in schemas.items()}
-    fingerprints = {name: _fingerprint(schema) for name, schema in schemas.items()}
+    fingerprints = {name: fingerprint(schema) for name, schema in schemas.items()}
     readers = {(name, fingerprints[name]): schema for name, schema in current.items()}
-    for path in (AVRO / "history").glob("*/*.avsc"):
-        released = json.loads(path.read_text(encoding="utf-8"))
-        readers.setdefault((path.parent.name, _fingerprint(released)), _parsed(_without_logical_types(released)))
-    headers = {name: _SINGLE_OBJECT + fingerprint for name, fingerprint in fingerprints.items()}
-    return Codec(readers, current, headers, writer_of_id)
+    for name, released in released_schemas():
+        readers.setdefault((name, fingerprint(released)), _parsed(_without_logical_types(released)))
+    headers = {name: SINGLE_OBJECT + mark for name, mark in fingerprints.items()}
+    return Codec(readers, current, headers)
+
+
+def current_schemas() -> dict[str, Schema]:
+    """Every record's schema, the records that it names written out where they are first named."""
+    paths: Iterable[Path] = (AVRO / "sre" / "core" / "v1").glob("*/*.avsc")
+    sources = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    return {name: _resolve(name, sources) for name in sorted(sources)}
+
+
+def released_schemas() -> Iterator[tuple[str, Schema]]:
+    """Record and schema of every version that was ever released, written out as current_schemas() does, without descriptions."""
+    for path in sorted((AVRO / "history").glob("*/*.avsc")):
+        yield path.parent.name, json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(schema: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """CRC-64-AVRO of the canonical form, little-endian, as the framing has it. Raises whatever fastavro does of what is no schema."""
+    return bytes.fromhex(fingerprint_of(to_parsing_canonical_form(parse_schema(schema)), "CRC-64-AVRO"))
 
 
 class _Numbers64Bits(BytesIO):
@@ -180,11 +221,6 @@ def _unscaled_bytes(percent: Decimal) -> bytes:
     return unscaled.to_bytes(unscaled.bit_length() // 8 + 1, "big", signed=True)
 
 
-def _sources() -> dict[str, Schema]:
-    paths: Iterable[Path] = (AVRO / "sre" / "core" / "v1").glob("*/*.avsc")
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-
-
 def _resolve(name: str, sources: Mapping[str, Schema]) -> Schema:
     """The schema with every record it names written out in the place where it is first named."""
     written: set[str] = set()
@@ -219,8 +255,3 @@ def _without_logical_types(node: Any) -> Any:  # noqa: ANN401 - any JSON
     if isinstance(node, dict):
         return {key: _without_logical_types(item) for key, item in node.items() if key not in ("logicalType", "precision", "scale")}
     return node
-
-
-def _fingerprint(schema: Schema) -> bytes:
-    """CRC-64-AVRO of the canonical form, little-endian, as the framing has it."""
-    return bytes.fromhex(fingerprint_of(to_parsing_canonical_form(parse_schema(schema)), "CRC-64-AVRO"))

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from worker.codec import load_codec
 from worker.committed import committed_consumer, poll_together
 from worker.errors import WorkerError
 from worker.messages import read_any_fact
-from worker.registry import writer_of_id
+from worker.registry import RegistryAwayError, codec_of
 from worker.topics import facts_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from confluent_kafka import Message
 
     from worker.codec import Codec
     from worker.messages import ReceivedFact
     from worker.settings import KafkaSettings
+
+
+_AWAY_SECONDS: Final = 1.0  # between two questions to a schema registry that is away
+_LOG = logging.getLogger(__name__)
 
 
 class FactGapError(WorkerError):
@@ -65,12 +69,11 @@ class FactReader:
         partitions: Collection[int] | None = None,
         codec: Codec | None = None,
     ) -> None:
-        registry = settings.schema_registry_url
         self._settings = settings
         self._topics = [facts_topic(name) for name in aggregates]
         self._positions = positions
         self._partitions = partitions
-        self._codec = codec or load_codec(None if registry is None else writer_of_id(registry))
+        self._codec = codec or codec_of(settings)
         self._stopped = Event()
 
     def follow(self) -> Iterator[list[ReceivedFact]]:
@@ -96,13 +99,21 @@ class FactReader:
             unread = {place for place in partitions if self._partitions is None or place[1] in self._partitions}
             consumer.assign([self._start(*place) for place in sorted(unread)])
             while (follow or unread) and not self._stopped.is_set():
-                messages, ended = poll_together(consumer)
+                polled, ended = poll_together(consumer)
+                messages: Sequence[Message] = polled
                 unread -= ended
-                facts, fault = self._new_facts(messages)
-                if facts:
-                    yield facts
-                if fault is not None:
-                    raise fault
+                waiting = False
+                while messages and not self._stopped.is_set():
+                    facts, fault, messages = self._new_facts(messages)
+                    if facts:
+                        yield facts
+                    if isinstance(fault, RegistryAwayError):
+                        if not waiting:
+                            _LOG.warning("waiting for the schema registry: %s", fault)
+                        waiting = True
+                        self._stopped.wait(_AWAY_SECONDS)
+                    elif fault is not None:
+                        raise fault
         finally:
             consumer.close()
 
@@ -110,23 +121,25 @@ class FactReader:
         offset = self._positions.next_offset(topic, partition)
         return TopicPartition(topic, partition, OFFSET_BEGINNING if offset is None else offset)
 
-    def _new_facts(self, messages: Iterable[Message]) -> tuple[list[ReceivedFact], WorkerError | None]:
-        """The facts to apply next, and why nothing may follow them."""
+    def _new_facts(self, messages: Sequence[Message]) -> tuple[list[ReceivedFact], WorkerError | None, Sequence[Message]]:
+        """The facts to apply next, why nothing may follow them, and what follows once that is over."""
         facts: list[ReceivedFact] = []
         versions: dict[tuple[str, str, str], int] = {}
-        for message in messages:
+        for number, message in enumerate(messages):
             try:
                 fact = read_any_fact(message, self._codec)
+            except RegistryAwayError as away:
+                return facts, away, messages[number:]
             except ValueError as error:
-                return facts, _unreadable(message, error)
+                return facts, _unreadable(message, error), ()
             aggregate = fact.tenant_id, fact.aggregate, fact.aggregate_id
             last = versions[aggregate] if aggregate in versions else self._positions.last_version(*aggregate)
             if fact.version > last + 1:
-                return facts, FactGapError(fact, last)
+                return facts, FactGapError(fact, last), ()
             if fact.version == last + 1:
                 facts.append(fact)
             versions[aggregate] = max(last, fact.version)
-        return facts, None
+        return facts, None, ()
 
 
 def _unreadable(message: Message, error: ValueError) -> FactUnreadableError:

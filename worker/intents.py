@@ -101,7 +101,7 @@ def to_outgoing(intent: Intent, codec: Codec) -> Outgoing:
 
 
 def to_valid_outgoing(intent: Intent, codec: Codec) -> Outgoing:
-    """The record, judged by the worker's own checks of a record alone. Raises IntentInvalidError.
+    """The record, judged by the worker's own checks of a record alone. Raises IntentInvalidError, and what asking a schema registry raises.
 
     All but check 6: whether a time is too early or too late is for the worker's clock to say.
     """
@@ -112,6 +112,8 @@ def to_valid_outgoing(intent: Intent, codec: Codec) -> Outgoing:
         raise IntentInvalidError(intent, refuse_fields(RejectionCode.SCHEMA_INVALID, {"ce_time": "must have a time zone"}))
     try:
         outgoing = to_outgoing(intent, codec)
+    except WorkerError:  # the schema registry is away, or lacks the schema
+        raise
     except Exception as error:
         raise IntentInvalidError(intent, _unencodable(intent, aggregate, error)) from error
     record = Record(outgoing.topic, 0, 0, 0, outgoing.key, outgoing.value, outgoing.headers)

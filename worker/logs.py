@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     _ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
-_CLIENTS: Final = ("faust", "mode", "aiokafka", "librdkafka", "opentelemetry", "psycopg")
+_CLIENTS: Final = ("faust", "mode", "aiokafka", "httpx", "httpx2", "librdkafka", "opentelemetry", "psycopg")
 _IDS: Final = ("intent_id", "tenant_id", "trace_id")  # what a line can say of the intent, or of the intents, that it is about
 _LEVELS: Final = dict.fromkeys(_CLIENTS, logging.WARNING) | {"psycopg": logging.ERROR}  # it warns of what it also raises
 _SECONDS_BETWEEN_REPEATS: Final = 60.0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.decisions import Decisions
 from worker.domain.rejection import Rejection
 from worker.emission import Emitter, position_of
 from worker.postgres.inbox import intent_key
-from worker.receiving import Fit, Received, Refused, Unfit, anybody, receive
+from worker.receiving import Fit, Received, Refused, Unfit, Unread, anybody, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
     from uuid import UUID
@@ -61,14 +61,35 @@ class Intake:
     tell: Callable[[Batch], None] | None = None
 
 
-async def process_batch(records: Sequence[Record], intake: Intake) -> None:
-    """Decide records of one topic in their order and save all outcomes, or raise and save none.
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What a batch left undecided: of each partition here all that lies at this offset or behind it, for schema ids to be asked about."""
 
-    A record that was decided before, in an earlier batch or in this one, changes nothing.
-    Raises psycopg.Error, and whatever a fault of ours raises.
+    first_offsets: Mapping[int, int] = field(default_factory=dict)
+    schema_ids: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def holds(self, partition: int, offset: int) -> bool:
+        return partition in self.first_offsets and offset >= self.first_offsets[partition]
+
+    def joined(self, other: Unseen) -> Unseen:
+        """Of two batches that hold different partitions back."""
+        return Unseen({**self.first_offsets, **other.first_offsets}, {**self.schema_ids, **other.schema_ids})
+
+
+async def process_batch(records: Sequence[Record], intake: Intake, missing: Collection[int] = ()) -> Unseen:
+    """Decide records of one topic in their order and save all outcomes, or raise and save none; what nobody can read yet is left.
+
+    A record that was decided before, in an earlier batch or in this one, changes nothing. `missing` are ids that the schema registry does
+    not have. Raises psycopg.Error, and whatever a fault of ours raises.
     """
     began = time.perf_counter()
-    received = await receive_all(records, intake)
+    received = await receive_all(records, intake, missing)
+    unseen = unseen_among(received)
+    if unseen.first_offsets:
+        received = [item for item in received if not unseen.holds(item.record.partition, item.record.offset)]
+        records = [item.record for item in received]
+        if not received:
+            return unseen
     was_received = time.perf_counter()
     async with intake.open_unit() as unit:
         found = await find(received, unit, intake.topic, commands_by_aggregate(received, intake.aggregate))
@@ -79,6 +100,7 @@ async def process_batch(records: Sequence[Record], intake: Intake) -> None:
         was_decided = time.perf_counter()
         await unit.save(intake.topic, decisions.inbox_rows, decisions.outbox_rows, decisions.changes(), next_offsets(records))
     tell_saved(intake, received, decisions, began, was_received, was_found, was_decided)
+    return unseen
 
 
 async def reject_batch(records: Sequence[Record], intake: Intake, rejection: Rejection) -> None:
@@ -106,16 +128,27 @@ def tell_saved(intake: Intake, received: Sequence[Received], decisions: Decision
         intake.tell(Batch(intake.topic, received, decisions.inbox_rows, stage_seconds))
 
 
-async def receive_all(records: Sequence[Record], intake: Intake) -> list[Received]:
+async def receive_all(records: Sequence[Record], intake: Intake, missing: Collection[int] = ()) -> list[Received]:
     """Outside the transaction: nothing waits for the keys, or for signatures, with locks in its hands."""
     authentication = intake.authentication
     who_asks = anybody if authentication is None else await authentication.who_asks(records)
     only_count = authentication is not None and authentication.only_count
-    now, aggregate, codec = intake.now(), intake.aggregate, intake.emitter.codec
+    now, aggregate, codec = intake.now(), intake.aggregate, intake.emitter.codec.without(missing)
     received = [receive(record, aggregate, codec, now, intake.inbox_retention, who_asks, only_count=only_count) for record in records]
     if authentication is not None and only_count:
         authentication.count(received)
     return received
+
+
+def unseen_among(received: Sequence[Received]) -> Unseen:
+    """What follows a record that nobody can read is left too: a partition is decided in its order."""
+    first_offsets: dict[int, int] = {}
+    schema_ids: dict[int, list[int]] = defaultdict(list)
+    for item in received:
+        if isinstance(item.verdict, Unread):
+            first_offsets.setdefault(item.record.partition, item.record.offset)
+            schema_ids[item.record.partition].append(item.verdict.schema_id)
+    return Unseen(first_offsets, schema_ids)
 
 
 async def find(received: Sequence[Received], unit: UnitOfWork, topic: str, commands: Mapping[str, Mapping[Key, Sequence[Any]]]) -> Found:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.bus import BusError, partitions_of
-from worker.codec import load_codec
 from worker.intents import to_valid_outgoing
 from worker.kafka_config import librdkafka_config
+from worker.registry import RegistryError, codec_of
 from worker.signatures import Signer
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class IntentPublisher:
     """
 
     def __init__(self, settings: KafkaSettings, codec: Codec | None = None) -> None:
-        self._codec = codec or load_codec()
+        self._codec = codec or codec_of(settings)
         self._signer = signer_of(settings)
         self._config = {**librdkafka_config(settings), **_PRODUCER}
         self._producer = Producer(self._config)
@@ -89,7 +89,8 @@ class IntentPublisher:
     def send(self, intent: Intent) -> Future[Delivered]:
         """Resolves once Kafka has acknowledged the intent, else holds a BusError. Waits only where too many are unconfirmed.
 
-        Raises IntentInvalidError where the worker would refuse it whatever the state is, and BusError once closed.
+        Raises IntentInvalidError where the worker would refuse it whatever the state is, and BusError once closed. In Confluent framing an
+        intent of a type that was not sent before waits for the schema registry, and raises BusError where that is away.
         """
         return self._send(self._outgoing(intent))
 
@@ -112,7 +113,10 @@ class IntentPublisher:
         self._listener.join()
 
     def _outgoing(self, intent: Intent) -> Outgoing:
-        return signed(to_valid_outgoing(intent, self._codec), self._signer)
+        try:
+            return signed(to_valid_outgoing(intent, self._codec), self._signer)
+        except RegistryError as error:
+            raise BusError(str(error)) from error
 
     def _send_all(self, intents: Iterable[Intent]) -> list[Future[Delivered]]:
         """Stops at the first failure, so that a broker that is away costs one timeout, however many there are."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.codec import Codec, DecodeError
+from worker.codec import Codec, DecodeError, SchemaUnseenError
 from worker.domain.outcome import Context
 from worker.domain.parsing import parse_command
 from worker.domain.rejection import Rejection, RejectionCode, refuse_fields
@@ -51,6 +51,13 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Nobody can read it before the schema registry is asked about this id."""
+
+    schema_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """A record, and what can be said of it alone. `intent` is (tenant, id), where both are well-formed; no well-formed tenant is ''.
 
@@ -61,7 +68,7 @@ class Received:
     content_hash: bytes
     tenant_id: str
     intent: tuple[str, str] | None
-    verdict: Refused | Unfit | Fit
+    verdict: Refused | Unfit | Fit | Unread
     principal: str | None = None
     doubt: Rejection | None = None
 
@@ -88,14 +95,18 @@ def receive(
         intent = None if saved.tenant_id is None or saved.intent_id is None else (saved.tenant_id, saved.intent_id)
         return Received(record, content_hash(record), saved.tenant_id or "", intent, Refused(envelope))
     asker = who_asks(record, envelope)
-    if asker.refusal is not None and not only_count:
-        verdict: Refused | Unfit | Fit = Refused(asker.refusal)
-    else:
-        verdict = judge(record, envelope, aggregate, codec, now, inbox_retention, asker.actor)
     doubt = asker.refusal if only_count else None
-    if only_count and isinstance(verdict, Unfit) and verdict.rejection.code == RejectionCode.NOT_AUTHORISED:
-        doubt = doubt or verdict.rejection
-        verdict = judge(record, envelope, aggregate, codec, now, inbox_retention)
+    verdict: Refused | Unfit | Fit | Unread
+    try:
+        if asker.refusal is not None and not only_count:
+            verdict = Refused(asker.refusal)
+        else:
+            verdict = judge(record, envelope, aggregate, codec, now, inbox_retention, asker.actor)
+        if only_count and isinstance(verdict, Unfit) and verdict.rejection.code == RejectionCode.NOT_AUTHORISED:
+            doubt = doubt or verdict.rejection
+            verdict = judge(record, envelope, aggregate, codec, now, inbox_retention)
+    except SchemaUnseenError as unseen:
+        verdict = Unread(unseen.schema_id)
     return Received(record, content_hash(record), envelope.tenant_id, envelope.intent, verdict, asker.principal, doubt)
 
 
@@ -108,7 +119,10 @@ def judge(
     inbox_retention: timedelta,
     bound_actor: str | None = None,
 ) -> Refused | Unfit | Fit:
-    """Checks 5, 6, 8 and 9; `bound_actor` is the only one that may ask, where that is not None."""
+    """Checks 5, 6, 8 and 9; `bound_actor` is the only one that may ask, where that is not None.
+
+    Raises SchemaUnseenError, if the codec does.
+    """
     refused = check_type(envelope, aggregate.intents) or check_time(envelope, now, inbox_retention)
     if refused is not None:
         return Refused(refused)

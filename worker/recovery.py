@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -15,14 +15,16 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from worker.domain.rejection import Rejection, RejectionCode
 from worker.errors import WorkerError
-from worker.pipeline import Intake, process_batch, reject_batch
+from worker.pipeline import Intake, Unseen, process_batch, reject_batch
 from worker.signs import Signs
 from worker.trace_context import about
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from worker.envelope import Record
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,25 +36,29 @@ ATTEMPT_SECONDS: Final = 30.0  # a batch takes milliseconds; a paused server, or
 _FAULT: Final = Rejection(RejectionCode.INTERNAL_ERROR, "this record could not be processed for a fault of ours; replay it when mended")
 
 
-async def process_reliably(records: Sequence[Record], intake: Intake, signs: Signs | None = None) -> None:
-    """Return when every record has its one outcome. Raises only where going on is unsafe: the process must end."""
+async def process_reliably(records: Sequence[Record], intake: Intake, signs: Signs | None = None, missing: Collection[int] = ()) -> Unseen:
+    """Return when every record has its one outcome, but for those that nobody can read before the schema registry is asked.
+
+    Raises only where going on is unsafe: the process must end.
+    """
     signs = signs or Signs()
     try:
-        await _patiently(lambda: process_batch(records, intake), intake.topic, signs)
+        return await _patiently(lambda: process_batch(records, intake, missing), intake.topic, signs)
     except (psycopg.ProgrammingError, WorkerError):
         raise  # schema or privileges are not what this version needs: no record is to blame
     except Exception as error:  # noqa: BLE001 - whatever a record may cause
         if len(records) == 1:
             _LOG.exception("%s[%d]@%d is rejected as INTERNAL_ERROR", *records[0][:3], extra=about(records[0]))
             await _patiently(lambda: reject_batch(records, intake, _FAULT), intake.topic, signs)
-            return
+            return Unseen()
         _LOG.warning("a batch of %d is halved to find the record at fault: %s", len(records), type(error).__name__)
         half = len(records) // 2
-        await process_reliably(records[:half], intake, signs)
-        await process_reliably(records[half:], intake, signs)
+        first = await process_reliably(records[:half], intake, signs, missing)
+        rest = [record for record in records[half:] if record.partition not in first.first_offsets]
+        return first.joined(await process_reliably(rest, intake, signs, missing) if rest else Unseen())
 
 
-async def _patiently(work: Callable[[], Awaitable[None]], topic: str, signs: Signs) -> None:
+async def _patiently(work: Callable[[], Awaitable[T]], topic: str, signs: Signs) -> T:
     outage = _Outage(topic, signs)
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: is_outage(error) or isinstance(error, _CONFLICTS)),
@@ -63,17 +69,18 @@ async def _patiently(work: Callable[[], Awaitable[None]], topic: str, signs: Sig
     )
     async for attempt in retrying:
         with attempt:
-            await _in_time(work)
+            result = await _in_time(work)
     signs.steps += 1
     outage.ended()
+    return result
 
 
-async def _in_time(work: Callable[[], Awaitable[None]]) -> None:
+async def _in_time(work: Callable[[], Awaitable[T]]) -> T:
     """A server that is there and does not answer is as good as away; the connection that waits for it is given up."""
     limit = asyncio.timeout(ATTEMPT_SECONDS)
     try:
         async with limit:
-            await work()
+            return await work()
     except TimeoutError as error:
         if limit.expired():
             raise TimeoutError(f"PostgreSQL did not answer within {ATTEMPT_SECONDS:.0f} s") from error

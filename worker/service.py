@@ -27,11 +27,14 @@ from worker.app import build_worker
 from worker.condition import Condition
 from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, what_is_due
 from worker.domain.aggregate import AGGREGATES
+from worker.emission import Emitter
 from worker.errors import WorkerError
 from worker.health import serve_health
 from worker.postgres.connection import check_writer
 from worker.postgres.maintenance_timer import keep_maintained
+from worker.registry import RegistryAwayError, worker_codec
 from worker.signs import Signs
+from worker.subjects import EMITTED
 from worker.telemetry.services import told
 from worker.topic_admin import TopicsUnavailableError, partition_counts
 from worker.topics import REJECTED_TOPIC, facts_topic, intents_topic
@@ -40,6 +43,7 @@ from worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from worker.codec import Codec
     from worker.settings import Settings
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -72,8 +76,12 @@ def run_worker(settings: Settings) -> None:
         serve_health(settings.health_address, condition.live, condition.ready, scrape),
     ):
         partitions = _when_kafka_is_there(settings, [*emitted_to, *read_from])
+        codec, ids = worker_codec(settings)
+        if settings.encoding == "confluent":
+            condition.state = "waiting for the schema registry"
+            _when_the_registry_is_there(codec)
         with TemporaryDirectory(prefix="sre-domain-") as scratch:
-            build = partial(build_worker, settings, partitions, Path(scratch), signs, tell)
+            build = partial(build_worker, settings, Emitter(codec, partitions), ids, Path(scratch), signs, tell)
             uvloop.run(_serve_maintained(settings, build, partial(_watching, settings, signs, condition)))
 
 
@@ -97,9 +105,22 @@ def _when_kafka_is_there(settings: Settings, topics: Sequence[str]) -> dict[str,
         return thread.submit(retrying, partition_counts, settings, topics).result()
 
 
+def _when_the_registry_is_there(codec: Codec) -> None:
+    """Have the headers of all that is emitted, so that the registry may go. Raises SchemaNotRegisteredError."""
+
+    def look_up() -> None:
+        for record in EMITTED:
+            codec.headers[record]
+
+    retrying = Retrying(retry=retry_if_exception_type(RegistryAwayError), wait=wait_exponential(0.2, max=5), before_sleep=_say_once)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(retrying, look_up).result()
+
+
 def _say_once(state: RetryCallState) -> None:
     if state.attempt_number == 1 and state.outcome is not None:
-        _LOG.warning("waiting for Kafka: %s", state.outcome.exception())
+        error = state.outcome.exception()
+        _LOG.warning("waiting for %s: %s", "the schema registry" if isinstance(error, RegistryAwayError) else "Kafka", error)
 
 
 @contextmanager

@@ -65,9 +65,18 @@ def _token_url(url: str) -> str:
     return url
 
 
+def _registry_url(urls: str) -> str:
+    if not all(urlsplit(url.strip()).scheme in ("http", "https") and urlsplit(url.strip()).hostname for url in urls.split(",")):
+        raise ValueError("must be http://HOST:PORT/PATH or https://…, several with commas")
+    return urls
+
+
 ReadableFile = Annotated[str, AfterValidator(_readable_file)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(_database_url)]
 TokenURL = Annotated[str, AfterValidator(_token_url)]
+RegistryURL = Annotated[str, AfterValidator(_registry_url)]
+Uses = dict[str, tuple[bool, bool, str]]
+"""By name: whether it is used, whether it is needed, and with what."""
 
 
 class _FromEnvironment(BaseSettings):
@@ -85,7 +94,22 @@ class _FromEnvironment(BaseSettings):
             raise SettingsError(f"{SECRETS_DIR}: {Path(error.filename or '').name} can't be read: {error.strerror}") from None
 
 
-class KafkaSettings(_FromEnvironment):
+class RegistrySettings(_FromEnvironment):
+    """Where a schema registry is, if there is one."""
+
+    schema_registry_url: RegistryURL | None = Field(default=None, repr=False)  # may hold a password
+    schema_registry_username: str | None = Field(default=None, pattern=r"^[^:]+$")  # which basic authentication ends at a colon
+    schema_registry_password: SecretStr | None = None
+    schema_registry_ca_file: ReadableFile | None = None
+
+    @model_validator(mode="after")
+    def _registry_fits_together(self) -> Self:
+        if faults := list(_misfits(self, _registry_uses(self))):
+            raise ValueError("; ".join(faults))
+        return self
+
+
+class KafkaSettings(RegistrySettings):
     """What a client of the bus needs to know. A setting that its protocol does not use is an error: somebody relies on it."""
 
     kafka_bootstrap_servers: str = Field(pattern=r"^[^\s@]+$")
@@ -102,12 +126,12 @@ class KafkaSettings(_FromEnvironment):
     kafka_ssl_certificate_file: ReadableFile | None = None
     kafka_ssl_key_file: ReadableFile | None = None
     kafka_ssl_key_password: SecretStr | None = None
-    schema_registry_url: str | None = Field(default=None, repr=False)  # may hold a password
+    encoding: Literal["single-object", "confluent"] = "single-object"  # of what this process writes; it reads both
     signing_key_file: ReadableFile | None = None  # what intents that are published are signed with
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if faults := list(_misfits(self)):
+        if faults := list(_misfits(self, _kafka_uses(self))):
             raise ValueError("; ".join(faults))
         return self
 
@@ -178,14 +202,26 @@ class Settings(LogSettings, HealthSettings, RetentionSettings, KafkaSettings):
     relay_transaction_timeout_seconds: PositiveFloat = 12.0  # a dead relay's open transaction holds readers back this long
 
 
-def _misfits(settings: KafkaSettings) -> Iterator[str]:
-    """What the protocol and the mechanism need and is not there, and what is there and they don't use."""
+def _misfits(settings: RegistrySettings, uses: Uses) -> Iterator[str]:
+    """What is needed and not there, and what is there and not used."""
+    for name, (used, needed, with_what) in uses.items():
+        given = getattr(settings, name) is not None
+        if needed and not given:
+            yield f"{variable(name)}: is needed with {with_what}"
+        if given and not used:
+            yield f"{variable(name)}: is not used with {with_what}"
+
+
+def _kafka_uses(settings: KafkaSettings) -> Uses:
+    """What the protocol and the mechanism take."""
     protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
     sasl, tls, oauth = protocol.startswith("SASL"), protocol.endswith("SSL"), mechanism == "OAUTHBEARER"
     certificate, key = settings.kafka_ssl_certificate_file is not None, settings.kafka_ssl_key_file is not None
     login = f"{protocol} {mechanism}" if sasl and mechanism else protocol
     password = sasl and not oauth
-    uses = {  # by name: whether it is used, whether it is needed, and with what
+    confluent = settings.encoding == "confluent"
+    return {
+        "schema_registry_url": (True, confluent, f"{variable('encoding')}=confluent"),
         "kafka_sasl_mechanism": (sasl, sasl, protocol),
         "kafka_sasl_username": (password, password and mechanism is not None, login),
         "kafka_sasl_password": (password, password and mechanism is not None, login),
@@ -199,12 +235,18 @@ def _misfits(settings: KafkaSettings) -> Iterator[str]:
         "kafka_ssl_key_file": (tls, tls and certificate, variable("kafka_ssl_certificate_file") if tls else protocol),
         "kafka_ssl_key_password": (tls and key, False, f"no {variable('kafka_ssl_key_file')}" if tls else protocol),
     }
-    for name, (used, needed, with_what) in uses.items():
-        given = getattr(settings, name) is not None
-        if needed and not given:
-            yield f"{variable(name)}: is needed with {with_what}"
-        if given and not used:
-            yield f"{variable(name)}: is not used with {with_what}"
+
+
+def _registry_uses(settings: RegistrySettings) -> Uses:
+    url, where = settings.schema_registry_url or "", variable("schema_registry_url")
+    user, password = settings.schema_registry_username is not None, settings.schema_registry_password is not None
+    used = url != "" and "@" not in url
+    unused = f"a login in {where}" if url else f"no {where}"
+    return {
+        "schema_registry_username": (used, used and password, variable("schema_registry_password") if used else unused),
+        "schema_registry_password": (used, used and user, variable("schema_registry_username") if used else unused),
+        "schema_registry_ca_file": ("https://" in url, False, f"no https:// in {where}"),
+    }
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tests.support.records import CODEC, NOW
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.rejection import IntentRejected, Rejection, RejectionCode
 from worker.emission import Emitter, rejection_id_by_intent, rejection_id_by_position
-from worker.receiving import Fit, Refused, Unfit, receive
+from worker.receiving import Fit, Refused, Unfit, Unread, receive
 
 if TYPE_CHECKING:
     from worker.envelope import Record
@@ -39,6 +39,7 @@ def verdict_of(record: Record) -> Refused | Unfit | Fit:
     if isinstance(verdict, Fit):
         assert type(verdict.command).__name__ == verdict.envelope.type.removesuffix("Requested")
         return verdict
+    assert not isinstance(verdict, Unread), "no registry is set"
     assert isinstance(verdict.rejection, Rejection)
     assert verdict.rejection.code in RejectionCode
     assert_publishable(record, verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,7 +17,9 @@ from worker.partitioner import partition_of
 from worker.topics import facts_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from worker.client import ReceivedFact
 
 RECOVERED = SLOBudgetRecovered(budget=UNTOUCHED)
 
@@ -67,3 +70,20 @@ def write_fact(
         partition=partition_of(f"acme/{aggregate_id}".encode(), 12),
         headers=[(header, text.encode()) for header, text in headers.items()],
     )
+
+
+@dataclass
+class Applied:
+    """A projection that keeps versions and nothing else."""
+
+    versions: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def next_offset(self, _topic: str, _partition: int) -> None:
+        return None
+
+    def last_version(self, tenant_id: str, aggregate: str, aggregate_id: str) -> int:
+        return self.versions.get((tenant_id, aggregate, aggregate_id), 0)
+
+    def apply(self, facts: Iterable[ReceivedFact]) -> None:
+        for fact in facts:
+            self.versions[fact.tenant_id, fact.aggregate, fact.aggregate_id] = fact.version

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from worker.client import Outgoing
+    from worker.codec import Codec
     from worker.envelope import Record
 
 BROKEN = Path(__file__).parent.parent / "faults" / "broken"
@@ -91,10 +92,10 @@ class System:
             lambda: f"{len(self.seen)} of {self.count('outbox')} facts and rejections are published {self.logs()}",
         )
 
-    def breaches(self, published: Sequence[Record] | None = None) -> list[str]:
+    def breaches(self, published: Sequence[Record] | None = None, codec: Codec | None = None) -> list[str]:
         """What the audit finds: for a reader that starts now, or for what was seen all along."""
         partitions = partition_counts(self.settings, outgoing_topics())
-        return breaches(asyncio.run(gather_evidence(self.settings, partitions, published)), load_codec())
+        return breaches(asyncio.run(gather_evidence(self.settings, partitions, published)), codec or load_codec())
 
     def logs(self) -> str:
         return "".join(f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.directory.glob("*.log")))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.codec import Codec, DecodeError, load_codec
+from worker.codec import DecodeError, load_codec
 from worker.domain.aggregate import SLO, intent_name
 from worker.domain.parsing import parse_command
 from worker.domain.rejection import IntentRejected, RecordHeader, Rejection, Violation
@@ -163,18 +163,15 @@ def test_percents_from_json_are_exact_or_refused(text: object, ok: bool) -> None
 
 
 def test_confluent_framing_is_read_where_a_registry_is_set() -> None:
-    schema = json.loads((AVRO / f"sre/core/v1/intents/{RECORD}.avsc").read_text())
     framed = b"\x00" + struct.pack("!I", 7) + CODEC.encode(RECORD, WINDOW)[10:]
-    registry = {
-        7: json.dumps(schema),
-        8: json.dumps({"type": "record", "name": "Other", "namespace": "x", "fields": []}),
-        10: "{",
-        11: '"Other"',
-    }
-    codec = Codec(CODEC.released, CODEC.current, CODEC.headers, registry.__getitem__)
+    fingerprints = {7: CODEC.headers[RECORD][2:], 8: CODEC.headers[CREATE_RECORD][2:], 10: None}
+    codec = replace(CODEC, writer_of_id=fingerprints.__getitem__)
     assert parse_command(SLO, RECORD, codec.decode(RECORD, framed), "checkout") == WINDOW
-    for unknown in (8, 9, 10, 11):
+    for unknown in (8, 9, 10):
         with pytest.raises(DecodeError):
             codec.decode(RECORD, b"\x00" + struct.pack("!I", unknown) + framed[5:])
+    for cut in (b"\x00", framed[:4], framed[:-1], framed + b"\x00"):
+        with pytest.raises(DecodeError):
+            codec.decode(RECORD, cut)
     with pytest.raises(DecodeError):
         CODEC.decode(RECORD, framed)

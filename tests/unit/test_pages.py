@@ -22,6 +22,7 @@ PAGES = [
     "docs/kubernetes.md",
     "docs/queries.md",
     "docs/roles.md",
+    "docs/schemas.md",
     "docs/signatures.md",
     "docs/transport.md",
     "docs/upgrading.md",

@@ -1,16 +1,19 @@
 """The current schemas read whatever any released version of them wrote, and history/ has every released version."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import MISSING
+import shutil
+import tomllib
+from hashlib import sha256
 from io import BytesIO
-from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.utils import generate_many
 
-from tests.support.avro_files import HISTORY, NAMESPACE, V1, Schema, Type, current_schema, fingerprint_of
+from tests.support.avro_files import HISTORY, NAMESPACE, V1, Schema, current_schema, fingerprint_of
+from worker import schema_changes
+from worker.schema_changes import breaking_changes, breaking_changes_since_release, release_of_today, releases
 
 RECORDS = sorted(path.stem for path in V1.glob("*/*.avsc"))
 
@@ -22,35 +25,6 @@ def released_schemas() -> dict[str, tuple[str, Schema]]:
 
 
 RELEASED = released_schemas()
-
-
-def breaking_changes(released: Type, current: Type, where: str) -> Iterator[str]:
-    """What docs/contract.md forbids from one version of a type to a later one."""
-    match released, current:
-        case {"type": "record", "fields": before}, {"type": "record", "fields": after} if released["name"] == current["name"]:
-            yield from breaking_fields(before, after, where)
-        case {"type": "array", "items": before}, {"type": "array", "items": after}:
-            yield from breaking_changes(before, after, where)
-        case [*before], [*after] if len(before) == len(after):
-            for one, other in zip(before, after, strict=True):
-                yield from breaking_changes(one, other, where)
-        case _ if released != current:
-            yield f"{where} has another type"
-
-
-def breaking_fields(released: list[Schema], current: list[Schema], where: str) -> Iterator[str]:
-    for before, after in zip_longest(released, current):
-        if after is None or (before is not None and before["name"] != after["name"]):
-            yield f"{where}.{before['name']} was removed, renamed or moved"
-            return
-        place = f"{where}.{after['name']}"
-        if before is None:
-            if "default" not in after:
-                yield f"{place} is new and has no default"
-            continue
-        if before.get("default", MISSING) != after.get("default", MISSING):
-            yield f"{place} has another default"
-        yield from breaking_changes(before["type"], after["type"], place)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -111,3 +85,29 @@ def test_breaking_changes_within_a_named_record_are_seen() -> None:
         return {"type": "record", "name": "R", "fields": [{"name": "inner", "type": {"type": "array", "items": inner}}]}
 
     assert list(breaking_changes(holder(9), holder(18), "R")) == ["R.inner.percent has another type"]
+
+
+def test_nothing_that_was_released_is_broken() -> None:
+    assert list(breaking_changes_since_release()) == []
+
+
+def test_the_release_of_this_version_is_listed() -> None:
+    version = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    today = json.dumps({version: release_of_today()}, indent=1)
+    assert version in releases(), f"schemas/avro/releases.json must hold as well:\n{today}"
+
+
+def test_a_release_is_broken_by_what_is_gone_or_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(HISTORY, tmp_path / "history")
+    monkeypatch.setattr(schema_changes, "HISTORY", tmp_path / "history")
+    gone = next((tmp_path / "history").glob("SLOCreated/*.avsc"))
+    another = next((tmp_path / "history").glob("Violation/*.avsc"))
+    place = another.relative_to(tmp_path).as_posix()
+    gone.unlink()
+    another.write_text(another.read_text().replace('"string"', '"bytes"', 1))
+    found = list(breaking_changes_since_release())
+    assert f"{place} was released and is another now" in found
+    assert f"history/SLOCreated/{gone.name} was released and is gone" in found
+    assert f"Violation.field has another type (since Violation/{another.stem})" in found
+    assert len(found) == 4, "and the current SLOCreated is missing"
+    assert sha256(another.read_bytes()).hexdigest() not in releases()["0.1.0"].values()

@@ -26,6 +26,8 @@ OAUTH = {
     "SRE_KAFKA_OAUTH_CLIENT_SECRET": "TOPSECRET",
 }
 
+REGISTRY = {"SRE_SCHEMA_REGISTRY_URL": "https://registry.example:8081"}
+
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,10 @@ def given(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         {"SRE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SRE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"} | LOGIN,
         SASL | OAUTH | {"SRE_KAFKA_SASL_MECHANISM": "OAUTHBEARER", "SRE_KAFKA_OAUTH_SCOPE": "kafka", "SRE_KAFKA_OAUTH_CA_FILE": HERE},
         {"SRE_KAFKA_SASL_MECHANISM": ""},
+        REGISTRY | {"SRE_ENCODING": "confluent"},
+        REGISTRY
+        | {"SRE_SCHEMA_REGISTRY_USERNAME": "ann", "SRE_SCHEMA_REGISTRY_PASSWORD": "TOP:SECRET", "SRE_SCHEMA_REGISTRY_CA_FILE": HERE},
+        {"SRE_SCHEMA_REGISTRY_URL": "http://ann:TOPSECRET@one.example:8081,http://ann:TOPSECRET@other.example:8081/apis/ccompat/v7"},
     ],
 )
 def test_settings_that_fit_together_are_taken(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -98,6 +104,22 @@ def test_settings_that_fit_together_are_taken(monkeypatch: pytest.MonkeyPatch, v
             SASL | OAUTH | {"SRE_KAFKA_SASL_MECHANISM": "OAUTHBEARER", "SRE_KAFKA_OAUTH_TOKEN_URL": "http://login.example/token"},
             ["SRE_KAFKA_OAUTH_TOKEN_URL: must begin with https://, since it is sent the client's secret"],
         ),
+        ({"SRE_ENCODING": "confluent"}, ["SRE_SCHEMA_REGISTRY_URL: is needed with SRE_ENCODING=confluent"]),
+        (
+            {"SRE_SCHEMA_REGISTRY_USERNAME": "ann", "SRE_SCHEMA_REGISTRY_CA_FILE": HERE},
+            [
+                "SRE_SCHEMA_REGISTRY_USERNAME: is not used with no SRE_SCHEMA_REGISTRY_URL",
+                "SRE_SCHEMA_REGISTRY_CA_FILE: is not used with no https:// in SRE_SCHEMA_REGISTRY_URL",
+            ],
+        ),
+        (
+            REGISTRY | {"SRE_SCHEMA_REGISTRY_PASSWORD": "TOPSECRET"},
+            ["SRE_SCHEMA_REGISTRY_USERNAME: is needed with SRE_SCHEMA_REGISTRY_PASSWORD"],
+        ),
+        (
+            {"SRE_SCHEMA_REGISTRY_URL": "http://ann:TOPSECRET@registry.example", "SRE_SCHEMA_REGISTRY_USERNAME": "ann"},
+            ["SRE_SCHEMA_REGISTRY_USERNAME: is not used with a login in SRE_SCHEMA_REGISTRY_URL"],
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], faults: list[str]) -> None:
@@ -124,6 +146,14 @@ WRONG = {
     ],
     "SRE_INBOX_RETENTION_DAYS": ["TOPSECRET", "31"],
     "SRE_RELAY_SLOT": ["TOPSECRET"],
+    "SRE_SCHEMA_REGISTRY_URL": [
+        "ann:TOPSECRET@registry.example",
+        "mock://TOPSECRET",
+        "http://",
+        "https://[TOPSECRET",
+        "https://a,TOPSECRET",
+    ],
+    "SRE_ENCODING": ["TOPSECRET"],
 }
 
 

@@ -13,7 +13,7 @@ from tests.support.records import CODEC, NOW, Topic, create, window
 from worker.domain.aggregate import SLO
 from worker.domain.rejection import RejectionCode
 from worker.envelope import Envelope, open_envelope
-from worker.receiving import Fit, Refused, Unfit, receive
+from worker.receiving import Fit, Refused, Unfit, Unread, receive
 from worker.signatures import Signer
 from worker.signing_keys import Asker, asker_of, claim_of, proof_of
 
@@ -136,6 +136,7 @@ def received(record: Record, key: Key, *, only_count: bool = False) -> tuple[Ref
         return asker(asked, keys)
 
     item = receive(record, SLO, CODEC, NOW, RETENTION, who_asks, only_count=only_count)
+    assert not isinstance(item.verdict, Unread), "no registry is set"
     return item.verdict, item.principal, None if item.doubt is None else str(item.doubt.code)
 
 

@@ -13,7 +13,6 @@ import typer
 
 from worker.client import Outgoing, intent_from_fields, read_committed, to_outgoing
 from worker.client import publish as publish_records
-from worker.codec import Codec, load_codec
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.fields import parse_rfc3339
 from worker.domain.rejection import Rejection
@@ -22,6 +21,7 @@ from worker.errors import WorkerError
 from worker.logs import only_errors_of_ours
 from worker.messages import fact_as_json, rejection_as_json
 from worker.printable import printable, printable_json
+from worker.registry import codec_of
 from worker.settings import KafkaSettings
 from worker.topics import REJECTED_TOPIC, facts_topic
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from confluent_kafka import Message
+
+    from worker.codec import Codec
 
 SOURCE: Final = "/sre-domain/cli"
 _KNOWN: Final = {"type", "tenant", "id", "time", "key", "data"}
@@ -46,7 +48,8 @@ def publish(
 ) -> None:
     """Send intents. All lines are validated first: where one is wrong, each fault is named and nothing is sent."""
     only_errors_of_ours()
-    settings, codec = KafkaSettings.from_environment(), load_codec()
+    settings = KafkaSettings.from_environment()
+    codec = codec_of(settings)
     faults: list[str] = []
     records = []
     for number, line in enumerate(file, start=1):
@@ -73,14 +76,16 @@ def facts(
     if aggregate is not None and aggregate not in AGGREGATES:
         raise typer.BadParameter(f"must be one of {', '.join(AGGREGATES)}", param_hint="--aggregate")
     topics = [facts_topic(name) for name in ([aggregate] if aggregate else AGGREGATES)]
-    codec = load_codec()
-    _print_each(_messages(topics, from_beginning=from_beginning, follow=follow), partial(fact_as_json, codec=codec))
+    settings = KafkaSettings.from_environment()
+    codec = codec_of(settings)
+    _print_each(_messages(settings, topics, from_beginning=from_beginning, follow=follow), partial(fact_as_json, codec=codec))
 
 
 def print_rejected(*, from_beginning: bool, follow: bool) -> None:
     """Print refused intents as JSON lines, with the reason and the record as it was received."""
-    codec = load_codec()
-    _print_each(_messages([REJECTED_TOPIC], from_beginning=from_beginning, follow=follow), partial(rejection_as_json, codec=codec))
+    settings = KafkaSettings.from_environment()
+    messages = _messages(settings, [REJECTED_TOPIC], from_beginning=from_beginning, follow=follow)
+    _print_each(messages, partial(rejection_as_json, codec=codec_of(settings)))
 
 
 def outgoing_from_line(line: str, codec: Codec) -> Outgoing:
@@ -127,11 +132,11 @@ def _where(field: str) -> str:
     return {"ce_subject": "key", "ce_tenantid": "tenant", "ce_id": "id"}.get(field, f"data.{field}")
 
 
-def _messages(topics: list[str], *, from_beginning: bool, follow: bool) -> Iterator[Message]:
+def _messages(settings: KafkaSettings, topics: list[str], *, from_beginning: bool, follow: bool) -> Iterator[Message]:
     only_errors_of_ours()
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # Ctrl-C is how following ends
     stopped = (lambda: False) if follow or not from_beginning else None
-    return read_committed(KafkaSettings.from_environment(), topics, from_beginning=from_beginning, stopped=stopped)
+    return read_committed(settings, topics, from_beginning=from_beginning, stopped=stopped)
 
 
 def _print_each(messages: Iterable[Message], as_json: Callable[[Message], dict[str, object]]) -> None:

@@ -12,7 +12,6 @@ import typer
 
 from worker.cli.times import time_or_now
 from worker.client import Intent, intent_from_fields, intent_id_of, publish, to_outgoing
-from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.argocd_health import READINGS
 from worker.domain.fields import format_rfc3339, is_ref
@@ -23,6 +22,7 @@ from worker.integrations.argocd import Application, Report, fleet_state, health_
 from worker.integrations.kubectl_output import MAX_BYTES, KubectlOutputError
 from worker.logs import only_errors_of_ours
 from worker.printable import printable
+from worker.registry import codec_of
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def argocd(
         if not given.isascii():  # the ids that follow from them need text that can be encoded
             raise typer.BadParameter("must be letters, digits and ._-", param_hint=option)
     timestamp = time_or_now(at, "--at")
-    settings, codec = KafkaSettings.from_environment(), load_codec()
+    settings = KafkaSettings.from_environment()
+    codec = codec_of(settings)
     try:
         applications, report = read_applications(_read(file))
         checks = health_checks(applications, cluster, timestamp)

@@ -15,7 +15,6 @@ import typer
 from worker.cli.import_argocd import argocd
 from worker.cli.import_openslo import openslo
 from worker.client import Intent, intent_from_fields, publish, to_outgoing
-from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.rejection import Rejection
 from worker.domain.sli_ledger import WIDTHS
@@ -23,6 +22,7 @@ from worker.domain.slo import RecordSLIWindow
 from worker.errors import WorkerError
 from worker.integrations.access_log import Report, Window, count_requests, read_lines
 from worker.logs import only_errors_of_ours
+from worker.registry import codec_of
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def access_log(
     only_errors_of_ours()
     if width not in WIDTHS:
         raise typer.BadParameter("must be 60 or 300", param_hint="--width")
-    settings, codec = KafkaSettings.from_environment(), load_codec()
+    settings = KafkaSettings.from_environment()
+    codec = codec_of(settings)
     with _open_log(file) as log:
         windows, report = count_requests(read_lines(log), width)
     for line in summary(report):

@@ -25,6 +25,7 @@ from worker.cli import (
     query,
     rejected,
     relay,
+    schemas,
     stack,
     sweep,
     worker,
@@ -74,6 +75,7 @@ app.command(rich_help_panel="Set-up")(config.config)
 app.command(rich_help_panel="Set-up")(doctor.doctor)
 app.add_typer(keys.app, name="keys", rich_help_panel="Set-up")
 app.command(rich_help_panel="Set-up")(asyncapi.asyncapi)
+app.add_typer(schemas.app, name="schemas", rich_help_panel="Set-up")
 app.command(rich_help_panel="Try it")(demo.demo)
 app.command(rich_help_panel="Try it")(stack.dev)
 app.command(rich_help_panel="The bus, for people")(bus.publish)

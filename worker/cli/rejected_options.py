@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.codec import load_codec
 from worker.dead_letters.finding import Selection
 from worker.domain.fields import parse_rfc3339
 from worker.domain.rejection import RejectionCode
 from worker.envelope import TYPE_PREFIX
 from worker.logs import only_errors_of_ours
 from worker.printable import printable
-from worker.registry import writer_of_id
+from worker.registry import codec_of
 from worker.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ IntentType = Annotated[str | None, typer.Option("--type", help="Only intents of 
 def prepared() -> tuple[KafkaSettings, Codec]:
     only_errors_of_ours()
     settings = KafkaSettings.from_environment()
-    registry = settings.schema_registry_url
-    return settings, load_codec(None if registry is None else writer_of_id(registry))
+    return settings, codec_of(settings)
 
 
 def selection_of(

@@ -9,7 +9,6 @@ import psycopg
 import typer
 
 from worker.client import Intent, publish, to_outgoing
-from worker.codec import load_codec
 from worker.domain.aggregate import intent_name
 from worker.domain.ids import uid
 from worker.domain.runbook_execution import ExpireRunbookExecutions
@@ -17,6 +16,7 @@ from worker.errors import WorkerError
 from worker.logs import only_errors_of_ours
 from worker.postgres.named_sql import statements
 from worker.postgres.schema_version import check_schema
+from worker.registry import codec_of
 from worker.settings import Settings
 
 SOURCE: Final = "/sre-domain/sweep"
@@ -30,7 +30,8 @@ class SweepError(WorkerError):
 def sweep(tenant: Annotated[str | None, typer.Option(help="Only this tenant's runbooks: a signing key is one tenant's.")] = None) -> None:
     """Ask for the expiry of overdue runbook executions, one intent a runbook. Once more in the same minute, it is the same intents."""
     only_errors_of_ours()
-    settings, codec = Settings.from_environment(), load_codec()
+    settings = Settings.from_environment()
+    codec = codec_of(settings)
     if settings.signing_key_file is not None and tenant is None:
         raise typer.BadParameter("is needed with SRE_SIGNING_KEY_FILE: run it for each tenant, with a key of each", param_hint="--tenant")
     minute = datetime.now(UTC).replace(second=0, microsecond=0)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _PARENT_OF_PACKAGE = Path(__file__).parents[2]
-_OF_ANOTHER_DEPLOYMENT = re.compile("SRE_(KAFKA_(SASL|OAUTH|SSL)_.*|SECRETS_DIR)").fullmatch
+_OF_ANOTHER_DEPLOYMENT = re.compile("SRE_(KAFKA_(SASL|OAUTH|SSL)_.*|SCHEMA_REGISTRY_.*|ENCODING|SECRETS_DIR)").fullmatch
 _TANSU_SESSION_TIMEOUT_SECONDS = 6  # joining a group takes half of it there
 
 

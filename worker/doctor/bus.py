@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS: Final = 10.0
 _FORBIDDEN: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 _FOR_EVER: Final = -1
+_UNSET: Final = {  # kafka.apache.org/documentation, topic configs
+    "cleanup.policy": "delete",
+    "max.message.bytes": "1048588",
+    "message.timestamp.type": "CreateTime",
+    "retention.bytes": "-1",
+    "retention.ms": str(7 * DAY_MS),
+}
 _INTENTS: Final = frozenset(intents_topic(name) for name in AGGREGATES)
 _FACTS: Final = frozenset(facts_topic(name) for name in AGGREGATES)
 
@@ -141,18 +148,18 @@ def check_topic_settings(settings: KafkaSettings, inbox_retention_days: int) -> 
     names = [spec.name for spec in topic_specs(tuple(AGGREGATES))]
     described = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_TIMEOUT_SECONDS)
     try:
-        configs = {resource.name: {name: entry.value for name, entry in future.result().items()} for resource, future in described.items()}
+        told = {resource.name: {name: entry.value for name, entry in future.result().items()} for resource, future in described.items()}
     except KafkaException as error:
         if error.args[0].code() not in _FORBIDDEN:
             raise
         yield NOT_DESCRIBED.of()
         return
-    faults = [finding for name in names for finding in faults_of(name, configs[name], inbox_retention_days)]
+    faults = [finding for name in names for finding in faults_of(name, _UNSET | told[name], inbox_retention_days)]
     yield from faults or [KEPT.of()]
 
 
 def faults_of(topic: str, config: Mapping[str, str], inbox_retention_days: int) -> Iterator[Finding]:
-    """`config` is as the brokers describe it, with their own defaults where the topic has none."""
+    """`config` is as the brokers describe it, with their own defaults where the topic has none; Tansu leaves those out."""
     kind = "intents" if topic in _INTENTS else "watermark" if topic == WATERMARK_TOPIC else "facts"
     policy = "compact" if kind == "watermark" else "delete"
     if config["cleanup.policy"] != policy:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from worker.client import BusError, IntentInvalidError, IntentPublisher, publish, to_outgoing
-from worker.codec import load_codec
 from worker.errors import WorkerError
 from worker.integrations.alertmanager import WebhookInvalidError, read_notification
+from worker.registry import RegistryError, codec_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -45,7 +45,7 @@ class BridgeError(WorkerError):
 
 def run_bridge(settings: BridgeSettings, tenant_id: str, host: str, port: int) -> None:
     """Return after SIGTERM or SIGINT, once the requests that were under way are answered."""
-    codec = load_codec()
+    codec = codec_of(settings)
     with IntentPublisher(settings, codec) as publisher:
 
         async def publish_all(intents: Sequence[Intent]) -> None:
@@ -78,7 +78,7 @@ def bridge_app(tenant_id: str, token: str, publish_all: Publish) -> web.Applicat
             return _refuse(request, 400, "the body is not what its Content-Encoding or its length says")
         except WebhookInvalidError as error:
             return _refuse(request, 400, str(error))
-        except BusError as error:
+        except (BusError, RegistryError) as error:
             return _refuse(request, 503, str(error))
         if notification.truncated:
             group = notification.group_key[:_GROUP_KEY_SHOWN]

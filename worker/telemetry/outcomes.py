@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from worker.envelope import TYPE_PREFIX
-from worker.receiving import Refused
+from worker.receiving import Refused, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -45,7 +45,7 @@ def outcome_of(row: InboxRow | None) -> str:
 def type_of(item: Received, known: Collection[str]) -> str:
     """The intent's name on the wire, where it is one of the topic's: whoever may write there can claim any type."""
     verdict = item.verdict
-    name = _claimed(item) if isinstance(verdict, Refused) else verdict.envelope.type
+    name = _claimed(item) if isinstance(verdict, Refused | Unread) else verdict.envelope.type
     return name if name in known else UNKNOWN
 
 

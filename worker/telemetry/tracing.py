@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.domain.rejection import RejectionCode
 from worker.envelope import Trace, salvage
 from worker.errors import WorkerError
-from worker.receiving import Refused
+from worker.receiving import Refused, Unread
 from worker.telemetry.outcomes import outcome_of, rows_of
 from worker.trace_context import is_sampled, traceparent_of
 
@@ -104,7 +104,7 @@ class Spans:
         }
         for item, row in traced:
             record, code = item.record, None if row is None else row.code
-            about = salvage(record) if isinstance(item.verdict, Refused) else item.verdict.envelope
+            about = salvage(record) if isinstance(item.verdict, Refused | Unread) else item.verdict.envelope
             own = {
                 "messaging.destination.partition.id": str(record.partition),
                 "messaging.kafka.offset": record.offset,
@@ -157,7 +157,7 @@ class Spans:
 
 def _traceparent(item: Received) -> str | None:
     verdict = item.verdict
-    return traceparent_of(item.record) if isinstance(verdict, Refused) else verdict.envelope.trace.traceparent
+    return traceparent_of(item.record) if isinstance(verdict, Refused | Unread) else verdict.envelope.trace.traceparent
 
 
 def _text(value: str | bytes | None) -> str | None:
