@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS: Final = 10.0
 _FORBIDDEN: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 _FOR_EVER: Final = -1
-_UNSET: Final = {  # kafka.apache.org/documentation, topic configs
+_UNSET: Final = {  # Kafka's own defaults
     "cleanup.policy": "delete",
     "max.message.bytes": "1048588",
     "message.timestamp.type": "CreateTime",
