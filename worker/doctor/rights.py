@@ -59,6 +59,8 @@ def check_rights(settings: Settings) -> Iterator[Finding]:
         return
     lacking = {job: _lacking(job, allowed, settings) for job in Job}
     jobs = [job for job in Job if not lacking[job]]
+    if len(jobs) > 1:
+        jobs = [job for job in jobs if job is not Job.SCALER]  # what a worker may do is enough for it
     if not jobs:
         nearest = min(Job, key=lambda job: len(lacking[job]))
         yield NO_JOB.of(job=nearest.value, rights=_list(lacking[nearest]))
