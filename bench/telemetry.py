@@ -32,7 +32,7 @@ from worker.envelope import Record
 from worker.postgres.migrate import migrate
 from worker.recovery import process_reliably
 from worker.settings import Settings
-from worker.telemetry.tracing import Spans
+from worker.telemetry.spans import Spans
 from worker.telemetry.worker_metrics import WorkerMetrics
 from worker.topics import REJECTED_TOPIC, facts_topic
 

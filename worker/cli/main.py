@@ -1,4 +1,4 @@
-"""The commands by name, and what an error looks like to the person who typed one."""
+"""`sre-domain`, and what an error looks like to the person who typed a command."""
 
 from __future__ import annotations
 
@@ -11,25 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from confluent_kafka import KafkaException
 
-from worker.cli import (
-    asyncapi,
-    bridge,
-    bus,
-    config,
-    demo,
-    doctor,
-    imports,
-    keys,
-    maintain,
-    poll,
-    query,
-    rejected,
-    relay,
-    schemas,
-    stack,
-    sweep,
-    worker,
-)
+from worker.cli.commands import Commands
 from worker.errors import WorkerError
 from worker.printable import printable
 
@@ -48,6 +30,7 @@ def _say_version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
 
 app = typer.Typer(
     name="sre-domain",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -60,28 +43,6 @@ def sre_domain(
     ] = False,
 ) -> None:
     """System of record of an SRE organisation: intents in from Kafka, state in PostgreSQL, facts out through its WAL."""
-
-
-app.command(rich_help_panel="Services")(worker.worker)
-app.add_typer(relay.app, name="relay", rich_help_panel="Services")
-app.command(rich_help_panel="Services")(sweep.sweep)
-app.add_typer(bridge.app, name="bridge", rich_help_panel="Sources")
-app.add_typer(poll.app, name="poll", rich_help_panel="Sources")
-app.add_typer(imports.app, name="import", rich_help_panel="Sources")
-app.command(rich_help_panel="Set-up")(stack.migrate)
-app.command(rich_help_panel="Set-up")(stack.topics)
-app.command(rich_help_panel="Set-up")(maintain.maintain)
-app.command(rich_help_panel="Set-up")(config.config)
-app.command(rich_help_panel="Set-up")(doctor.doctor)
-app.add_typer(keys.app, name="keys", rich_help_panel="Set-up")
-app.command(rich_help_panel="Set-up")(asyncapi.asyncapi)
-app.add_typer(schemas.app, name="schemas", rich_help_panel="Set-up")
-app.command(rich_help_panel="Try it")(demo.demo)
-app.command(rich_help_panel="Try it")(stack.dev)
-app.command(rich_help_panel="The bus, for people")(bus.publish)
-app.command(rich_help_panel="The bus, for people")(bus.facts)
-app.add_typer(rejected.app, name="rejected", rich_help_panel="The bus, for people")
-app.add_typer(query.app, name="query", rich_help_panel="The bus, for people")
 
 
 def main() -> None:
