@@ -18,6 +18,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.support.blocks import Block, Shell, blocks_of, new_shell, walk
 from tests.support.code_blocks import is_walked
+from tests.support.databases import drop_database
 from worker.package_data import SQL as SQL_FILES
 
 if TYPE_CHECKING:
@@ -53,10 +54,8 @@ class Place:
         return code.replace("kafka.example:9092", self.kafka).replace("db.example:5432", f"{server['host']}:{server.get('port') or 5432}")
 
     def clean_up(self) -> None:
-        database = f"sre_{self.suffix}"
         with psycopg.connect(self.server, autocommit=True) as admin:
-            admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [database])
-            admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database)))
+            drop_database(admin, f"sre_{self.suffix}")
             for role in ("migrator", "worker", "mover", "asker"):
                 admin.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(f"sre_{role}_{self.suffix}")))
 

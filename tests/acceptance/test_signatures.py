@@ -11,14 +11,12 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 
 from tests.support import runbooks
+from tests.support.databases import own_database
 from tests.support.kafka import empty_topics
 from tests.support.records import CODEC, create
 from tests.support.system import environment_of, running_system, wait_until
@@ -44,25 +42,17 @@ ALERTS, AGENT, PERSON, OTHERS = (Signer.generate() for _ in range(4))
 @pytest.fixture(scope="module")
 def system(kafka: str, server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One worker and relay for all tests here, that require signatures; four keys are there before they start."""
-    name = f"test_{uuid4().hex}"
     empty_topics(kafka, topic_specs(tuple(AGGREGATES)))
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
-    database = make_conninfo(server, dbname=name)
-    install(database, ALERTS, "alertmanager", "IngestAlert")
-    install(database, AGENT, "agent", "ExecuteRunbook", actor="agent")
-    install(database, PERSON, "ann", "CreateSLO", "CreateRunbook", "ExecuteRunbook", "ApproveRunbookExecution", "AcknowledgeAlert")
-    install(database, OTHERS, "eve", "IngestAlert", "CreateSLO", tenant="globex")
-    with pytest.MonkeyPatch.context() as patch, running_system(kafka, database, tmp_path_factory.mktemp("signatures")) as running:
-        patch.setenv("SRE_SIGNATURES", "require")
-        running.start("worker")
-        running.start("relay")
-        yield running
-    with psycopg.connect(server, autocommit=True) as admin:
-        active = "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active"
-        wait_until(lambda: admin.execute(active, [name]).fetchone() == (0,), 10, lambda: "the relay's slot is active")
-        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    with own_database(server, template) as database:
+        install(database, ALERTS, "alertmanager", "IngestAlert")
+        install(database, AGENT, "agent", "ExecuteRunbook", actor="agent")
+        install(database, PERSON, "ann", "CreateSLO", "CreateRunbook", "ExecuteRunbook", "ApproveRunbookExecution", "AcknowledgeAlert")
+        install(database, OTHERS, "eve", "IngestAlert", "CreateSLO", tenant="globex")
+        with pytest.MonkeyPatch.context() as patch, running_system(kafka, database, tmp_path_factory.mktemp("signatures")) as running:
+            patch.setenv("SRE_SIGNATURES", "require")
+            running.start("worker")
+            running.start("relay")
+            yield running
 
 
 def install(database: str, signer: Signer, principal: str, *intents: str, tenant: str = "acme", **changes: object) -> None:

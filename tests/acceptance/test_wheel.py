@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zipfile import ZipFile
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 
+from tests.support.databases import own_database
 from worker.devstack.logins import READER, RELAY, WRITER, login, make_logins
 
 if TYPE_CHECKING:
@@ -182,21 +180,17 @@ def system(
 ) -> Iterator[Installation]:
     """The installation with settings that lead to an empty Kafka and a database without a schema."""
     name = f"wheel_{uuid4().hex}"
-    database = make_conninfo(server, dbname=name)
-    settings = {
-        "SRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "SRE_MIGRATE_DATABASE_URL": database,
-        "SRE_DATABASE_URL": login(database, WRITER),
-        "SRE_RELAY_DATABASE_URL": login(database, RELAY),
-        "SRE_QUERY_DATABASE_URL": login(database, READER),
-        "SRE_RELAY_SLOT": name,
-        "SRE_CONSUMER_GROUP": name,
-    }
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    with own_database(server) as database:
+        settings = {
+            "SRE_KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "SRE_MIGRATE_DATABASE_URL": database,
+            "SRE_DATABASE_URL": login(database, WRITER),
+            "SRE_RELAY_DATABASE_URL": login(database, RELAY),
+            "SRE_QUERY_DATABASE_URL": login(database, READER),
+            "SRE_RELAY_SLOT": name,
+            "SRE_CONSUMER_GROUP": name,
+        }
         yield Installation(installation.directory, installation.environment | settings)
-        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 def test_one_intent_becomes_one_fact(system: Installation) -> None:

@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from tests.k8s.kustomize import OVERLAYS, manifests, named
+from tests.support.databases import drop_database
 from worker.postgres.connection import WriterRoleError, check_writer
 from worker.postgres.migrate import migrate
 from worker.relay.slot import ensure_slot
@@ -62,8 +63,7 @@ def made_by_the_operator(found: list[Manifest], server: str) -> Iterator[Made]:
                 manage(admin, made, role)
             yield made
         finally:
-            admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [made.database])
-            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(made.database)))
+            drop_database(admin, made.database)
             for role in database["managed"]["roles"]:
                 admin.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(made.role(role["name"]))))
 

@@ -1,10 +1,10 @@
-"""A database of a test's own, copied from the template."""
+"""Databases of a test's own."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def own_database(server: str, template: str) -> Iterator[str]:
+def own_database(server: str, template: str = "template1") -> Iterator[str]:
     """A superuser's DSN; the database goes at the end, with every replication slot that was made there."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
         yield make_conninfo(server, dbname=name)
-        # PostgreSQL notices a killed relay a moment later. One that still runs makes this fail, as it should: its slot stays active.
-        active = "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active"
-        deadline = time.monotonic() + 5
-        while admin.execute(active, [name]).fetchone() != (0,) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+        drop_database(admin, name)
+
+
+def drop_database(admin: psycopg.Connection[Any], name: str) -> None:
+    """PostgreSQL notices a killed relay a moment later. One that still runs makes this fail, as it should: its slot stays active."""
+    active = "SELECT count(*) FROM pg_replication_slots WHERE database = %s AND active"
+    deadline = time.monotonic() + 5
+    while admin.execute(active, [name]).fetchone() != (0,) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
+    admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))

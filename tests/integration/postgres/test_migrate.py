@@ -10,10 +10,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 from typer.testing import CliRunner
 
+from tests.support.databases import own_database
 from worker.cli.main import app
 from worker.postgres.migrate import MIGRATIONS, MigrationError, migrate, read_migrations
 
@@ -27,12 +26,8 @@ PARTITIONS = "CREATE FUNCTION create_partitions(as_of timestamptz, days_ahead in
 @pytest.fixture
 def blank(server: str) -> Iterator[str]:
     """DSN of a database without a schema."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        yield make_conninfo(server, dbname=name)
-        admin.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name])
-        admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    with own_database(server) as dsn:
+        yield dsn
 
 
 @pytest.fixture
