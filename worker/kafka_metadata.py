@@ -6,15 +6,32 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from worker.kafka_config import librdkafka_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from confluent_kafka import Consumer, Producer
-    from confluent_kafka.admin import AdminClient, TopicMetadata
+    from confluent_kafka.admin import TopicMetadata
+
+    from worker.settings import KafkaSettings
 
 _TURN_SECONDS: Final = 1.0
 _REFUSALS: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - their public names
+
+
+def connected_admin(settings: KafkaSettings, timeout_seconds: float) -> tuple[AdminClient, Mapping[str, TopicMetadata]]:
+    """A client that was let in, and the topics that it saw then; without it, what is asked for times out without a reason.
+
+    Raises KafkaException, which says all that librdkafka would have logged.
+    """
+    heard: list[KafkaError] = []
+    config: dict[str, Any] = {**librdkafka_config(settings), "error_cb": heard.append, "log_level": 0}
+    admin = AdminClient(config)
+    return admin, list_topics(admin, heard, timeout_seconds)
 
 
 def list_topics(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 
 from worker.errors import WorkerError
-from worker.kafka_config import librdkafka_config
-from worker.kafka_metadata import list_topics
+from worker.kafka_metadata import connected_admin
 from worker.topics import PARTITIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
-    from confluent_kafka.admin import TopicMetadata
+    from confluent_kafka.admin import AdminClient, TopicMetadata
 
     from worker.settings import KafkaSettings
     from worker.topics import TopicSpec
@@ -44,7 +43,7 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
     `partitions` is the number for topics that leave it open: 12 where it is None, and then not compared. Raises TopicsUnavailableError.
     """
     try:
-        admin, _ = _connected(settings)
+        admin, _ = connected_admin(settings, _TIMEOUT_SECONDS)
         created = _create(admin, specs, partitions or PARTITIONS)
         counts = _counts_when_ready(admin, {spec.name for spec in specs})
         configs = _configs(admin, specs)
@@ -57,24 +56,13 @@ def make_topics(settings: KafkaSettings, specs: Sequence[TopicSpec], partitions:
 def partition_counts(settings: KafkaSettings, names: Collection[str]) -> dict[str, int]:
     """The number of partitions of each topic. Raises TopicsUnavailableError."""
     try:
-        _, topics = _connected(settings)
+        _, topics = connected_admin(settings, _TIMEOUT_SECONDS)
     except KafkaException as error:
         raise _unavailable(settings, error) from error
     missing = [name for name in names if name not in topics or topics[name].error]
     if missing:
         raise TopicsUnavailableError(f"topics are missing, or this login may not see them; `sre-domain topics` makes: {_list(missing)}")
     return {name: len(topics[name].partitions) for name in names}
-
-
-def _connected(settings: KafkaSettings) -> tuple[AdminClient, Mapping[str, TopicMetadata]]:
-    """A client that has been let in, and the topics that it saw then; else what is asked for times out without a reason.
-
-    Raises KafkaException.
-    """
-    heard: list[KafkaError] = []
-    config: dict[str, Any] = {**librdkafka_config(settings), "error_cb": heard.append}
-    admin = AdminClient(config)
-    return admin, list_topics(admin, heard, _TIMEOUT_SECONDS)
 
 
 def _create(admin: AdminClient, specs: Sequence[TopicSpec], partitions: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from tests.support.probes import ask, committed, listen_somewhere
 from tests.support.records import CODEC, SPEC, create
 from tests.support.system import System, environment_of, running_system, wait_until
 from worker.client import FactReader, Intent, IntentPublisher, Outgoing, to_outgoing
+from worker.doctor.surroundings import REGISTRY, check_registry
 from worker.domain.aggregate import intent_name
 from worker.domain.slo import RecordSLIWindow
 from worker.partitioner import partition_of
@@ -135,6 +136,7 @@ def test_schemas_are_registered_once_and_held_against_what_is_there(registry: Ap
     assert (status, "and the registry" in said) == (0, True), said
     client = SchemaRegistryClient({"url": registry.url})
     assert {client.get_compatibility(subject_of(record)) for record in TOPIC_OF_RECORD} == {"BACKWARD_TRANSITIVE"}
+    assert list(check_registry(registry.url)) == [REGISTRY.of(count=len(client.get_subjects()))]
     subject = subject_of("SLOUpdated")
     longer = current_schema("SLOUpdated")
     longer["fields"].append({"name": "ticket", "type": "string"})

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from worker.doctor.finding import fail, not_checked, ok, warn
 from worker.domain.aggregate import AGGREGATES
-from worker.kafka_config import librdkafka_config
-from worker.kafka_metadata import list_topics
+from worker.kafka_metadata import connected_admin
 from worker.topics import DAY_MS, MIB, REJECTED_TOPIC, WATERMARK_TOPIC, facts_topic, intents_topic, topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
 
-    from confluent_kafka.admin import TopicDescription
+    from confluent_kafka.admin import AdminClient, TopicDescription
 
     from worker.doctor.finding import Finding
     from worker.settings import KafkaSettings
 
-_TIMEOUT_SECONDS: Final = 10.0
+TIMEOUT_SECONDS: Final = 10.0
 _FORBIDDEN: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 _FOR_EVER: Final = -1
 _UNSET: Final = {  # Kafka's own defaults
@@ -82,19 +81,11 @@ _HARM: Final = {
 }
 
 
-def connected(settings: KafkaSettings) -> tuple[AdminClient, Mapping[str, Any]]:
-    """A client that was let in, and the topics that it may see. Raises KafkaException."""
-    heard: list[KafkaError] = []
-    config: dict[str, Any] = {**librdkafka_config(settings), "error_cb": heard.append, "log_level": 0}
-    admin = AdminClient(config)
-    return admin, list_topics(admin, heard, _TIMEOUT_SECONDS)
-
-
 def check_kafka(settings: KafkaSettings) -> Iterator[Finding]:
     servers = settings.kafka_bootstrap_servers
     try:
-        admin, _ = connected(settings)
-        brokers = len(admin.list_topics(timeout=_TIMEOUT_SECONDS).brokers)
+        admin, _ = connected_admin(settings, TIMEOUT_SECONDS)
+        brokers = len(admin.list_topics(timeout=TIMEOUT_SECONDS).brokers)
     except KafkaException as error:
         yield AWAY.of(servers=servers, why=error.args[0].str())
         return
@@ -103,7 +94,7 @@ def check_kafka(settings: KafkaSettings) -> Iterator[Finding]:
 
 def check_topics(settings: KafkaSettings) -> Iterator[Finding]:
     """A login sees the topics of its job; what it can't see is not missing."""
-    admin, _ = connected(settings)
+    admin, _ = connected_admin(settings, TIMEOUT_SECONDS)
     topics = described(admin)
     if missing := [name for name, one in topics.items() if one is None]:
         yield MISSING.of(topics=", ".join(missing))
@@ -127,7 +118,7 @@ def check_topics(settings: KafkaSettings) -> Iterator[Finding]:
 def described(admin: AdminClient, *, with_operations: bool = False) -> dict[str, TopicDescription | KafkaError | None]:
     """Every topic of the bus as this login sees it: None where it is missing, the refusal where it is hidden. Raises KafkaException."""
     names = TopicCollection([spec.name for spec in topic_specs(tuple(AGGREGATES))])
-    asked = admin.describe_topics(names, include_authorized_operations=with_operations, request_timeout=_TIMEOUT_SECONDS)
+    asked = admin.describe_topics(names, include_authorized_operations=with_operations, request_timeout=TIMEOUT_SECONDS)
     return {name: _seen(future) for name, future in asked.items()}
 
 
@@ -144,9 +135,9 @@ def _seen(future: Future[TopicDescription]) -> TopicDescription | KafkaError | N
 
 
 def check_topic_settings(settings: KafkaSettings, inbox_retention_days: int) -> Iterator[Finding]:
-    admin, _ = connected(settings)
+    admin, _ = connected_admin(settings, TIMEOUT_SECONDS)
     names = [spec.name for spec in topic_specs(tuple(AGGREGATES))]
-    described = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_TIMEOUT_SECONDS)
+    described = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=TIMEOUT_SECONDS)
     try:
         told = {resource.name: {name: entry.value for name, entry in future.result().items()} for resource, future in described.items()}
     except KafkaException as error:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from worker.doctor.bus import connected
+from worker.doctor.bus import TIMEOUT_SECONDS
 from worker.doctor.database import asked, session
 from worker.doctor.finding import fail, not_checked, ok, warn
 from worker.domain.aggregate import AGGREGATES
 from worker.domain.outcome import CLOCK_TOLERANCE
+from worker.kafka_metadata import connected_admin
 from worker.topics import intents_topic
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     Now = Callable[[], datetime]
 
-_TIMEOUT_SECONDS: Final = 10.0
 _NEWEST: Final = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
 _NOTICEABLE: Final = timedelta(seconds=1)
 _DANGEROUS: Final = CLOCK_TOLERANCE / 5  # by so much less than 5 minutes may an intent be ahead
@@ -59,10 +59,10 @@ def check_postgres_clock(dsn: str, now: Now) -> Iterator[Finding]:
 
 def check_kafka_clock(settings: KafkaSettings, now: Now) -> Iterator[Finding]:
     """One-sided, since nothing is written: a record can be old, and can't be from the future."""
-    admin, topics = connected(settings)
+    admin, topics = connected_admin(settings, TIMEOUT_SECONDS)
     names = [name for name in map(intents_topic, AGGREGATES) if name in topics]
     wanted = {TopicPartition(name, number): _NEWEST for name in names for number in topics[name].partitions}
-    found = admin.list_offsets(wanted, request_timeout=_TIMEOUT_SECONDS) if wanted else {}
+    found = admin.list_offsets(wanted, request_timeout=TIMEOUT_SECONDS) if wanted else {}
     times = [time for time in map(_time_of, found.values()) if time > 0]
     if not times:
         yield NO_RECORDS.of()

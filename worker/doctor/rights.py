@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation, ResourceType, TopicDescription
 
 from worker.acls import READER_GROUP, RELAY_GROUP, Job, rights_of
-from worker.doctor.bus import connected, described
+from worker.doctor.bus import TIMEOUT_SECONDS, described
 from worker.doctor.finding import fail, not_checked, ok, warn
+from worker.doctor.groups import GroupsSilentError, operations_on_groups
 from worker.domain.aggregate import AGGREGATES
+from worker.kafka_metadata import connected_admin
 from worker.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from concurrent.futures import Future
     from typing import Any
 
     from confluent_kafka.admin import AdminClient
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     Allowed = Mapping[tuple[ResourceType, str], frozenset[AclOperation]]
 
-_TIMEOUT_SECONDS: Final = 10.0
-_COORDINATOR_SECONDS: Final = (2.0, 4.0, 8.0)
 _HARMFUL: Final = frozenset({AclOperation.WRITE, AclOperation.DELETE, AclOperation.ALTER, AclOperation.ALTER_CONFIGS})
 
 NOT_TOLD = not_checked("these brokers don't tell what a login may do")
@@ -43,15 +41,11 @@ EXCESS = warn("this login may also {rights}", "take that away: it needs it for n
 ENOUGH = ok("enough for {jobs}")
 
 
-class _GroupsSilentError(Exception):
-    """Whether for a right or for a coordinator is not known."""
-
-
 def check_rights(settings: Settings) -> Iterator[Finding]:
-    admin, _ = connected(settings)
+    admin, _ = connected_admin(settings, TIMEOUT_SECONDS)
     try:
-        allowed = _allowed(admin, settings.consumer_group)
-    except _GroupsSilentError:
+        allowed = _allowed(admin, settings)
+    except GroupsSilentError:
         yield GROUPS_SILENT.of()
         return
     if allowed is None:
@@ -90,36 +84,19 @@ def _lacking(job: Job, allowed: Allowed, settings: Settings) -> set[tuple[str, A
     }
 
 
-def _allowed(admin: AdminClient, consumer_group: str) -> Allowed | None:
-    """By the brokers' own answer; nothing where even asking is forbidden, None where they don't tell. Raises KafkaException."""
+def _allowed(admin: AdminClient, settings: Settings) -> Allowed | None:
+    """By the brokers' own answer; nothing where even asking is forbidden, None where they don't tell.
+
+    Raises GroupsSilentError and KafkaException.
+    """
     allowed: dict[tuple[ResourceType, str], frozenset[AclOperation]] = {}
     for name, topic in described(admin, with_operations=True).items():
         if isinstance(topic, TopicDescription) and not topic.authorized_operations:
             return None
         operations: Any = topic.authorized_operations if isinstance(topic, TopicDescription) else ()
         allowed[ResourceType.TOPIC, name] = frozenset(operations)
-    return {**allowed, **_groups(admin, sorted({consumer_group, RELAY_GROUP, READER_GROUP}))}
-
-
-def _groups(admin: AdminClient, names: list[str]) -> Allowed:
-    """Asked again, since librdkafka lets a question time out that came before the coordinator, which a new cluster has to make."""
-    for seconds in _COORDINATOR_SECONDS:
-        asked = admin.describe_consumer_groups(names, include_authorized_operations=True, request_timeout=seconds)
-        try:
-            return {(ResourceType.GROUP, name): _operations(future) for name, future in asked.items()}
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001 - its public name
-                raise
-    raise _GroupsSilentError
-
-
-def _operations(future: Future[Any]) -> frozenset[AclOperation]:
-    try:
-        return frozenset(future.result().authorized_operations or ())
-    except KafkaException as error:
-        if error.args[0].name().endswith("AUTHORIZATION_FAILED"):
-            return frozenset()
-        raise
+    groups = sorted({settings.consumer_group, RELAY_GROUP, READER_GROUP})
+    return allowed | {(ResourceType.GROUP, name): operations for name, operations in operations_on_groups(settings, groups).items()}
 
 
 def _list(rights: set[tuple[str, AclOperation]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from confluent_kafka import Producer, Uuid
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType, TopicDescription
 
 from tests.support.system import wait_until
-from worker.doctor import bus, clocks, rights
+from worker.doctor import bus, clocks, groups, rights
 from worker.domain.aggregate import AGGREGATES
 from worker.topics import DAY_MS, MIB, REJECTED_TOPIC, WATERMARK_TOPIC, facts_topic, intents_topic, topic_specs
 
@@ -65,7 +66,7 @@ def config_of(admin: AdminClient, topic: str) -> dict[str, str]:
 
 
 def test_brokers_out_of_reach_are_named(ask: Ask, setting: Callable[[str, str | None], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(bus, "TIMEOUT_SECONDS", 0.5)
     setting("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     (found,) = ask("kafka")
     assert found.do == bus.AWAY.do
@@ -137,7 +138,7 @@ def test_partitions_without_a_leader_are_named(
     for spec in topic_specs(tuple(AGGREGATES)):
         leaders = [None if (spec.name, number) in {(FACTS, 2), (FACTS, 5)} else 1 for number in range(spec.partitions or 12)]
         seen[spec.name] = SimpleNamespace(partitions=[SimpleNamespace(id=number, leader=leader) for number, leader in enumerate(leaders)])
-    monkeypatch.setattr(bus, "connected", lambda _: (None, None))
+    monkeypatch.setattr(bus, "connected_admin", lambda *_: (None, None))
     monkeypatch.setattr(bus, "described", lambda _: seen)
     assert ask("topics") == [bus.NO_LEADER.of(topic=FACTS, partitions="2, 5")]
 
@@ -148,12 +149,22 @@ def test_brokers_that_tell_nothing_of_rights_are_taken_at_their_word(
     """Kafka before 2.3, and some that only speak its protocol."""
     setting("SRE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     silent = TopicDescription(FACTS, Uuid(0, 1), False, [], None)  # noqa: FBT003 - is_internal
-    monkeypatch.setattr(rights, "connected", lambda _: (None, None))
+    monkeypatch.setattr(rights, "connected_admin", lambda *_: (None, None))
     monkeypatch.setattr(rights, "described", lambda *_, **__: {FACTS: silent})
     assert ask("rights at the brokers") == [rights.NOT_TOLD.of()]
 
 
 @pytest.mark.usefixtures("topics", "admin")
 def test_brokers_that_are_slow_to_speak_of_groups_are_no_failure(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rights, "_COORDINATOR_SECONDS", (0.001,))
+    monkeypatch.setattr(groups, "COORDINATOR_SECONDS", (0.001,))
+    assert ask("rights at the brokers") == [rights.GROUPS_SILENT.of()]
+
+
+def abort(*_: object) -> None:
+    os.abort()
+
+
+@pytest.mark.usefixtures("topics", "admin")
+def test_a_client_that_dies_of_its_question_does_not_take_the_doctor_with_it(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "_asked", abort)
     assert ask("rights at the brokers") == [rights.GROUPS_SILENT.of()]
