@@ -32,7 +32,7 @@ from tests.integration.relay.harness import (
     wait_until,
     wait_until_streaming,
 )
-from tests.support.kafka import empty_topics
+from tests.support.kafka import delete_topics
 from worker.devstack.logins import make_logins
 from worker.devstack.postgres import running_postgres
 from worker.domain.aggregate import AGGREGATES
@@ -45,6 +45,7 @@ from worker.relay.relay import run
 from worker.relay.slot import OutboxNotEmptyError, SlotUnusableError, make_slot
 from worker.relay.survey import Findings, ForgottenError, OvertakenError, TopicShapeError
 from worker.relay.watermark import Watermark, WatermarkError
+from worker.topic_admin import make_topics
 from worker.topics import PARTITIONS, WATERMARK_TOPIC, facts_topic, topic_specs
 
 if TYPE_CHECKING:
@@ -134,8 +135,10 @@ def hold_state(settings: Settings, aggregate: str, version: int) -> None:
 
 
 def lose_topics(settings: Settings, *names: str) -> None:
+    """And find them made anew."""
     specs = [spec for spec in topic_specs(tuple(AGGREGATES)) if not names or spec.name in names]
-    empty_topics(settings.kafka_bootstrap_servers, specs)
+    delete_topics(AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers}), [spec.name for spec in specs])
+    make_topics(settings, specs)
 
 
 def goes_on(settings: Settings, facts: list[Fact]) -> None:
@@ -401,9 +404,7 @@ def test_another_fact_under_the_same_id_is_named(settings: Settings) -> None:
 def test_a_topic_with_too_few_partitions_is_refused(settings: Settings) -> None:
     commit(settings, facts_of(NAMES, [1]))
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
-    for future in admin.delete_topics([FACTS]).values():
-        future.result(20)
-    wait_until(lambda: FACTS not in admin.list_topics(timeout=20).topics, "the topic is gone")
+    delete_topics(admin, [FACTS])
     with pytest.raises(TopicShapeError, match=f"of {FACTS}, which does not exist: run sre-domain topics"):
         rebuild(settings)
 
