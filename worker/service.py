@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -29,6 +28,7 @@ from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, 
 from worker.domain.aggregate import AGGREGATES
 from worker.emission import Emitter
 from worker.errors import WorkerError
+from worker.garbage import collect_rarely
 from worker.health import serve_health
 from worker.postgres.connection import check_writer
 from worker.postgres.maintenance_timer import keep_maintained
@@ -83,12 +83,6 @@ def run_worker(settings: Settings) -> None:
         with TemporaryDirectory(prefix="sre-domain-") as scratch:
             build = partial(build_worker, settings, Emitter(codec, partitions), ids, Path(scratch), signs, tell)
             uvloop.run(_serve_maintained(settings, build, partial(_watching, settings, signs, condition)))
-
-
-def _collect_rarely() -> None:
-    """A batch makes tens of thousands of objects and no cycle: to look for one as often as Python does cost a seventh of the time."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -165,7 +159,7 @@ async def serve(build: Callable[[], faust.App], watching: Watching = nullcontext
 
     A second signal ends the process at once.
     """
-    _collect_rarely()
+    collect_rarely()
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

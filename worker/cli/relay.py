@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from worker.errors import WorkerError
+from worker.garbage import collect_rarely
 from worker.health import serve_health
 from worker.logs import log_to_stderr, only_errors_of_ours
 from worker.relay import rebuild as rebuilding
@@ -47,6 +48,7 @@ def relay(context: typer.Context) -> None:
         return
     settings, status = Settings.from_environment(), RelayStatus()
     log_to_stderr(settings)
+    collect_rarely()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
