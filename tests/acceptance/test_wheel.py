@@ -19,6 +19,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.support.blocks import started
 from tests.support.databases import own_database
 from worker.devstack.logins import READER, RELAY, WRITER, login, make_logins
 
@@ -90,18 +91,8 @@ class Installation:
     @contextmanager
     def service(self, command: str, until: str) -> Iterator[None]:
         log = self.directory / f"{command}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen([self.program, command], cwd=self.elsewhere, env=self.environment, stdout=output, stderr=output)
-        try:
-            deadline = time.monotonic() + DEADLINE_SECONDS
-            while until not in log.read_text():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+        with started([self.program, command], self.elsewhere, self.environment, log, until):
             yield
-        finally:
-            process.terminate()
-            process.wait(DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="module")

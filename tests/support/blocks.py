@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted(
@@ -43,6 +43,25 @@ _VARYING: Final = {
     "status_changed_at",
 }
 _FENCED: Final = re.compile(r"^( *)```(\w*)\n(.*?)\n *```$", re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def started(
+    command: Sequence[str], directory: Path, environment: Mapping[str, str], log: Path, until: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that goes on by itself, from the moment its log says `until`; told to end at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while until not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -102,21 +121,9 @@ class Shell:
     def service(self, command: str, until: str) -> Iterator[None]:
         """A command that goes on by itself, from the moment it says `until`."""
         log = self.directory / f"{command.replace(' ', '-')}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["bash", "-c", f". ./exports; exec {command}"], cwd=self.directory, env=self.environment, stdout=output, stderr=output
-            )
-        try:
-            deadline = time.monotonic() + DEADLINE_SECONDS
-            while until not in log.read_text():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+        with started(["bash", "-c", f". ./exports; exec {command}"], self.directory, self.environment, log, until) as process:
             yield
             assert process.poll() is None, log.read_text()
-        finally:
-            process.terminate()
-            process.wait(DEADLINE_SECONDS)
 
     def within(self, directory: Path) -> Shell:
         """A new shell in an empty directory, with the same programs and no exports."""

@@ -32,6 +32,7 @@ _UNSET: Final = {  # Kafka's own defaults
     "retention.bytes": "-1",
     "retention.ms": str(7 * DAY_MS),
 }
+TOPICS: Final = tuple(spec.name for spec in topic_specs(tuple(AGGREGATES)))
 _INTENTS: Final = frozenset(intents_topic(name) for name in AGGREGATES)
 _FACTS: Final = frozenset(facts_topic(name) for name in AGGREGATES)
 
@@ -117,8 +118,9 @@ def check_topics(settings: KafkaSettings) -> Iterator[Finding]:
 
 def described(admin: AdminClient, *, with_operations: bool = False) -> dict[str, TopicDescription | KafkaError | None]:
     """Every topic of the bus as this login sees it: None where it is missing, the refusal where it is hidden. Raises KafkaException."""
-    names = TopicCollection([spec.name for spec in topic_specs(tuple(AGGREGATES))])
-    asked = admin.describe_topics(names, include_authorized_operations=with_operations, request_timeout=TIMEOUT_SECONDS)
+    asked = admin.describe_topics(
+        TopicCollection(list(TOPICS)), include_authorized_operations=with_operations, request_timeout=TIMEOUT_SECONDS
+    )
     return {name: _seen(future) for name, future in asked.items()}
 
 
@@ -136,16 +138,15 @@ def _seen(future: Future[TopicDescription]) -> TopicDescription | KafkaError | N
 
 def check_topic_settings(settings: KafkaSettings, inbox_retention_days: int) -> Iterator[Finding]:
     admin, _ = connected_admin(settings, TIMEOUT_SECONDS)
-    names = [spec.name for spec in topic_specs(tuple(AGGREGATES))]
-    described = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=TIMEOUT_SECONDS)
+    asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in TOPICS], request_timeout=TIMEOUT_SECONDS)
     try:
-        told = {resource.name: {name: entry.value for name, entry in future.result().items()} for resource, future in described.items()}
+        told = {resource.name: {name: entry.value for name, entry in future.result().items()} for resource, future in asked.items()}
     except KafkaException as error:
         if error.args[0].code() not in _FORBIDDEN:
             raise
         yield NOT_DESCRIBED.of()
         return
-    faults = [finding for name in names for finding in faults_of(name, _UNSET | told[name], inbox_retention_days)]
+    faults = [finding for name in TOPICS for finding in faults_of(name, _UNSET | told[name], inbox_retention_days)]
     yield from faults or [KEPT.of()]
 
 
@@ -160,7 +161,7 @@ def faults_of(topic: str, config: Mapping[str, str], inbox_retention_days: int) 
     kept_ms = int(config["retention.ms"])
     kept = "ever" if kept_ms == _FOR_EVER else f"{kept_ms / DAY_MS:.3g} days"
     if kind == "intents":
-        yield from _faults_of_intents(topic, config, kept_ms, inbox_retention_days)
+        yield from _faults_of_intents(topic, config, kept_ms, kept, inbox_retention_days)
     elif topic in _FACTS and kept_ms != _FOR_EVER:
         yield FORGETS_FACTS.of(topic=topic, kept=kept)
     elif topic == REJECTED_TOPIC:
@@ -169,8 +170,7 @@ def faults_of(topic: str, config: Mapping[str, str], inbox_retention_days: int) 
         yield from _too_small(topic, config, 2 * MIB)
 
 
-def _faults_of_intents(topic: str, config: Mapping[str, str], kept_ms: int, inbox_days: int) -> Iterator[Finding]:
-    kept = "ever" if kept_ms == _FOR_EVER else f"{kept_ms / DAY_MS:.3g} days"
+def _faults_of_intents(topic: str, config: Mapping[str, str], kept_ms: int, kept: str, inbox_days: int) -> Iterator[Finding]:
     if kept_ms == _FOR_EVER or kept_ms > inbox_days * DAY_MS:
         yield OUTLIVES_INBOX.of(topic=topic, kept=kept, inbox=inbox_days, most=inbox_days * DAY_MS)
     elif kept_ms < 7 * DAY_MS:

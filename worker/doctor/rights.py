@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka.admin import AclOperation, ResourceType, TopicDescription
 
 from worker.acls import READER_GROUP, RELAY_GROUP, Job, rights_of
-from worker.doctor.bus import TIMEOUT_SECONDS, described
+from worker.doctor.bus import TIMEOUT_SECONDS, TOPICS, described
 from worker.doctor.finding import fail, not_checked, ok, warn
 from worker.doctor.groups import GroupsSilentError, operations_on_groups
 from worker.domain.aggregate import AGGREGATES
 from worker.kafka_metadata import connected_admin
-from worker.topics import topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,10 +58,9 @@ def check_rights(settings: Settings) -> Iterator[Finding]:
         nearest = min(Job, key=lambda job: len(lacking[job]))
         yield NO_JOB.of(job=nearest.value, rights=_list(lacking[nearest]))
         return
-    topics = {spec.name for spec in topic_specs(tuple(AGGREGATES))}
     needed = {(right.name, operation) for job in jobs for right in _rights(job, settings) for operation in right.operations}
-    excess = {(name, operation) for name in topics for operation in allowed[ResourceType.TOPIC, name] & _HARMFUL} - needed
-    if {(name, AclOperation.DELETE) for name in topics} <= excess:
+    excess = {(name, operation) for name in TOPICS for operation in allowed[ResourceType.TOPIC, name] & _HARMFUL} - needed
+    if {(name, AclOperation.DELETE) for name in TOPICS} <= excess:
         yield NO_ACLS.of()
     elif excess:
         yield EXCESS.of(rights=_list(excess), jobs=", ".join(jobs))
