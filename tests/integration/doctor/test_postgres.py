@@ -289,7 +289,8 @@ def test_a_slot_that_nobody_remembers_is_named(ask: Ask, streamed: str, change: 
 
 def test_a_slot_that_keeps_much_wal_is_named(ask: Ask, streamed: str, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replication, "_MUCH_WAL_BYTES", 1 << 20)
-    change("SELECT pg_logical_emit_message(false, 'test', repeat('x', 3000000))")
+    # Of a transaction: its commit writes it. Else it is the WAL writer that does, within 200 ms.
+    change("SELECT pg_logical_emit_message(true, 'test', repeat('x', 3000000))")
     (found,) = ask("slot")
     assert found.do == replication.BEHIND.of(slot=streamed, retained=0).do
 
