@@ -28,8 +28,8 @@ from worker.consumer_state import consumer_loop, give_up_taken, taken_messages, 
 from worker.domain.aggregate import AGGREGATES
 from worker.emission import Emitter
 from worker.errors import WorkerError
-from worker.garbage import collect_rarely
 from worker.health import serve_health
+from worker.memory import collect_rarely
 from worker.postgres.connection import check_writer
 from worker.postgres.maintenance_timer import keep_maintained
 from worker.registry import RegistryAwayError, worker_codec

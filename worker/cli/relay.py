@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from worker.errors import WorkerError
-from worker.garbage import collect_rarely
 from worker.health import serve_health
 from worker.logs import log_to_stderr, only_errors_of_ours
+from worker.memory import collect_rarely, merge_freed_at_once
 from worker.relay import rebuild as rebuilding
 from worker.relay.hand_over import hand_over as make_successor
 from worker.relay.relay import run
@@ -49,6 +49,7 @@ def relay(context: typer.Context) -> None:
     settings, status = Settings.from_environment(), RelayStatus()
     log_to_stderr(settings)
     collect_rarely()
+    merge_freed_at_once()
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
