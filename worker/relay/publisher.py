@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _ABORT_SECONDS: Final = 1.0
 _FULL_QUEUE_SECONDS: Final = 0.1
-_MARKERS_SECONDS: Final = 0.005  # the broker's for the last transaction's markers: where one begins before, librdkafka puts it off by 20 ms
+# What the broker takes for the last transaction's markers, of the commit's time: a transaction before that, librdkafka puts off by 20 ms.
+_MARKERS_SHARE: Final = 0.25
+_MARKERS_MAX_SECONDS: Final = 0.005
 _MIB: Final = 1_048_576
 _DISCONNECTED: Final = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)  # noqa: SLF001
 _PRODUCER: Final[Mapping[str, Any]] = {
@@ -47,7 +49,7 @@ class Publisher:
         self._timeout_seconds = transaction_timeout_seconds
         self._in_transaction = False
         self._begun = math.inf
-        self._committed = -math.inf
+        self._markers_due = -math.inf
         complaints, disconnections = list[str](), list[str]()  # not self in the callbacks: no cycle may keep the producer alive
         self._complaints, self._disconnections = complaints, disconnections
 
@@ -93,9 +95,11 @@ class Publisher:
         self._begin()
         self._produce(WATERMARK_TOPIC, 0, watermark_key, watermark, [])
         self._in_transaction = False  # whatever comes of it: no abort may follow
+        began = time.monotonic()
         # No timeout of ours: one that lapses can end the next transaction. No bound method: it would keep the producer alive.
         self._call(lambda: self._producer.commit_transaction())  # noqa: PLW0108
-        self._committed = time.monotonic()
+        committed = time.monotonic()
+        self._markers_due = committed + min((committed - began) * _MARKERS_SHARE, _MARKERS_MAX_SECONDS)
         self._complaints.clear()
 
     def abort_in(self, places: Iterable[tuple[str, int]]) -> None:
@@ -130,7 +134,7 @@ class Publisher:
     def _begin(self) -> None:
         if not self._in_transaction:
             self.check_connection()
-            time.sleep(max(0, self._committed + _MARKERS_SECONDS - time.monotonic()))
+            time.sleep(max(0, self._markers_due - time.monotonic()))
             self._begun = time.monotonic()
             self._producer.begin_transaction()
             self._in_transaction = True
