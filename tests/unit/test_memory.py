@@ -20,10 +20,14 @@ class Mallinfo(ctypes.Structure):
 if sys.argv[1] == "merged":
     merge_freed_at_once()
 libc = ctypes.CDLL(None)
-libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Mallinfo, ctypes.c_void_p, [ctypes.c_void_p]
-for chunk in [libc.malloc(64) for _ in range(1_000)]:
-    libc.free(chunk)
-print(libc.mallinfo2().fsmblks)
+mallinfo, malloc, free = libc.mallinfo2, libc.malloc, libc.free
+mallinfo.restype, malloc.restype, free.argtypes = Mallinfo, ctypes.c_void_p, [ctypes.c_void_p]
+mallinfo()
+chunks = [malloc(64) for _ in range(1_000)]  # kept until the end: whatever is larger and freed before the count merges all
+for chunk in chunks:
+    free(chunk)
+kept = mallinfo().fsmblks
+print(kept)
 """
 
 
