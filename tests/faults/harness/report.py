@@ -76,13 +76,18 @@ def kinds_table(report: dict[str, Any]) -> Table:
     return shown
 
 
-def _memory(of: Sequence[Memory]) -> dict[str, float]:
-    """In MiB: of the first run's start, the last run's end, and the most in any."""
-    last = of[-1] if of else None
-    if last is None:
+def _memory(of: Sequence[Memory]) -> dict[str, Any]:
+    """In MiB: of the first run's start, the last run's end, the most in any, and the most in each tenth of the last."""
+    seen = [memory.seen for memory in of if memory.seen]
+    if not seen:
         return {}
     return {
-        "start_mib": round(of[0].start / _MIB, 1),
-        "end_mib": round(last.end / _MIB, 1),
-        "max_mib": round(max(memory.most for memory in of) / _MIB, 1),
+        "start_mib": _mib(seen[0][0]),
+        "end_mib": _mib(seen[-1][-1]),
+        "max_mib": _mib(max(map(max, seen))),
+        "last_run_by_tenth_mib": [_mib(most) for most in of[-1].most_by_tenth()],
     }
+
+
+def _mib(size: int) -> float:
+    return round(size / _MIB, 1)

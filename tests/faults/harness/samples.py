@@ -54,15 +54,15 @@ class Offsets:
 
 @dataclass(slots=True)
 class Memory:
-    """Resident bytes of one kind of process: the first and the last that was seen of a settled one, and the most."""
+    """Resident bytes of one kind of process, settled ones alone, in the order in which they were seen."""
 
-    start: int = 0
-    end: int = 0
-    most: int = 0
+    seen: list[int] = field(default_factory=list)
 
-    def note(self, resident: int) -> None:
-        self.start = self.start or resident
-        self.end, self.most = resident, max(self.most, resident)
+    def most_by_tenth(self) -> list[int]:
+        """The most in each tenth of the run: growth shows, and whether it ends."""
+        count = len(self.seen)
+        tenths = (self.seen[count * tenth // 10 : count * (tenth + 1) // 10] for tenth in range(10))
+        return [max(tenth) for tenth in tenths if tenth]
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Samples:
             process = member.running
             if process is not None and time.monotonic() - member.started > _SETTLED_SECONDS:
                 with suppress(psutil.Error):
-                    self.memory[member.command].note(psutil.Process(process.pid).memory_info().rss)
+                    self.memory[member.command].seen.append(psutil.Process(process.pid).memory_info().rss)
 
 
 def rows(connection: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
