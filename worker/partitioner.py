@@ -19,7 +19,8 @@ def partition_of(key: bytes | None, partitions: int) -> int:
     return int((digest & 0x7FFFFFFF) % partitions)
 
 
-@lru_cache(maxsize=100_000)  # murmur2 in Python costs more than the rest of a fact; the same aggregates come again and again
+# murmur2 in Python costs more than the rest of a fact, and the same aggregates come again and again. Full, this takes 30 MiB.
+@lru_cache(maxsize=100_000)
 def _murmur2_of_short(key: bytes) -> int:
     return int(murmur2(key))
 
