@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.harness.run import Result
-    from tests.faults.harness.samples import Memory
 
 _MIB: Final = 1_048_576
 _SHOWN: Final = 200
@@ -76,16 +75,18 @@ def kinds_table(report: dict[str, Any]) -> Table:
     return shown
 
 
-def _memory(of: Sequence[Memory]) -> dict[str, Any]:
-    """In MiB: of the first run's start, the last run's end, the most in any, and the most in each tenth of the last."""
-    seen = [memory.seen for memory in of if memory.seen]
+def _memory(runs: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """In MiB: of the first run's start, the last run's end, the most in any, and the most in each tenth of the last, where growth shows."""
+    seen = [run for run in runs if run]
     if not seen:
         return {}
+    last = seen[-1]
+    tenths = (last[len(last) * tenth // 10 : len(last) * (tenth + 1) // 10] for tenth in range(10))
     return {
         "start_mib": _mib(seen[0][0]),
-        "end_mib": _mib(seen[-1][-1]),
+        "end_mib": _mib(last[-1]),
         "max_mib": _mib(max(map(max, seen))),
-        "last_run_by_tenth_mib": [_mib(most) for most in of[-1].most_by_tenth()],
+        "last_run_by_tenth_mib": [_mib(max(tenth)) for tenth in tenths if tenth],
     }
 
 

@@ -18,7 +18,7 @@ from tests.faults.harness.faults import inject
 from tests.faults.harness.intents import publications, tenant_names
 from tests.faults.harness.load import Load
 from tests.faults.harness.proxy import Mode
-from tests.faults.harness.samples import Memory, Offsets, Samples
+from tests.faults.harness.samples import Offsets, Samples
 from tests.faults.harness.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Result:
     longest_stall_seconds: float
     samples: int
     exits: Mapping[str, int]
-    memory: Mapping[str, Memory]
+    memory: Mapping[str, Sequence[int]]
     load_errors: Mapping[str, int]
     journal: Sequence[Mapping[str, Any]]
 

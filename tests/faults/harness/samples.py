@@ -53,27 +53,14 @@ class Offsets:
 
 
 @dataclass(slots=True)
-class Memory:
-    """Resident bytes of one kind of process, settled ones alone, in the order in which they were seen."""
-
-    seen: list[int] = field(default_factory=list)
-
-    def most_by_tenth(self) -> list[int]:
-        """The most in each tenth of the run: growth shows, and whether it ends."""
-        count = len(self.seen)
-        tenths = (self.seen[count * tenth // 10 : count * (tenth + 1) // 10] for tenth in range(10))
-        return [max(tenth) for tenth in tenths if tenth]
-
-
-@dataclass(slots=True)
 class Samples:
-    """`run` is for a thread of its own."""
+    """`run` is for a thread of its own; `memory` has the resident bytes of each kind of process, settled ones alone, as they were seen."""
 
     cluster: Cluster
     offsets: Offsets
     taken: int = 0
     breaches: list[str] = field(default_factory=list)
-    memory: dict[str, Memory] = field(default_factory=lambda: {"worker": Memory(), "relay": Memory()})
+    memory: dict[str, list[int]] = field(default_factory=lambda: {"worker": [], "relay": []})
     stopping: Event = field(default_factory=Event)
 
     def run(self) -> None:
@@ -101,7 +88,7 @@ class Samples:
             process = member.running
             if process is not None and time.monotonic() - member.started > _SETTLED_SECONDS:
                 with suppress(psutil.Error):
-                    self.memory[member.command].seen.append(psutil.Process(process.pid).memory_info().rss)
+                    self.memory[member.command].append(psutil.Process(process.pid).memory_info().rss)
 
 
 def rows(connection: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
